@@ -1,0 +1,1 @@
+//! The cluster metadata: an image, changed only by commands applied in order.
