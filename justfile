@@ -1,0 +1,79 @@
+# The recipes people type. `just --list` shows them; CI calls the same ones.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export RUST_BACKTRACE := env("RUST_BACKTRACE", "1")
+
+target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+
+# what this is
+[private]
+default:
+    @just --list --unsorted
+
+# build what `bench` and `chaos` run, optimised
+build:
+    cargo build --profile dist --locked -p minisr-broker -p minisr-cluster -p minisr-loadgen -p minisr-chaos -p minisr-benches --bins
+
+# sweep acks × replication factor × min.insync.replicas on an embedded three-broker cluster (about 5 minutes)
+bench *ARGS: build
+    {{ target }}/dist/minisr-loadgen sweep {{ ARGS }}
+
+# everything that must pass: unit, story and property tests, real processes, 500 simulated seeds, a chaos smoke run
+test: _binaries
+    cargo test --workspace --locked
+    just sim 500
+    {{ target }}/debug/minisr-chaos run --smoke
+
+# two minutes of kill -9 on a live cluster, then the proof that nothing committed is lost
+chaos *ARGS: build
+    {{ target }}/dist/minisr-chaos run {{ ARGS }}
+
+# run SEEDS seeds of the simulator, each twice
+sim SEEDS="500" *ARGS:
+    cargo run --locked -q -p minisr-simulator --bin minisr-sim -- --seeds {{ SEEDS }} {{ ARGS }}
+
+# replay one seed with its trace
+sim-replay SEED *ARGS:
+    cargo run --locked -q -p minisr-simulator --bin minisr-sim -- --seed {{ SEED }} --trace {{ ARGS }}
+
+# write the HTML report of a run again (default: the newest)
+report *ARGS: build
+    {{ target }}/dist/minisr-loadgen report {{ ARGS }}
+
+# compare two runs
+compare A B: build
+    {{ target }}/dist/minisr-loadgen compare {{ A }} {{ B }}
+
+# the ceiling of this machine: the same bytes through the same hops, and nothing else
+ceiling *ARGS: build
+    {{ target }}/dist/minisr-ceiling {{ ARGS }}
+
+# criterion benches of the parts
+bench-parts *ARGS:
+    cargo bench --locked -p minisr-benches {{ ARGS }}
+
+# what must hold before a commit lands; edits nothing
+check: && deny
+    cargo fmt --all -- --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+    scripts/dependency-direction
+
+# licences, duplicate versions and sources of every dependency (needs cargo-deny)
+deny:
+    @if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check bans licenses sources; \
+     else echo "deny: skipped, cargo-deny is not installed (cargo install cargo-deny --locked); hosted CI runs it"; fi
+
+# known vulnerabilities of every dependency (needs cargo-deny and its advisory database)
+advisories:
+    cargo deny --locked check advisories
+
+# what `check` would complain about, mended where a tool can
+fix:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+# the binaries that process tests start
+_binaries:
+    cargo build --locked -p minisr-broker -p minisr-cluster -p minisr-chaos -p minisr-loadgen -p minisr-benches --bins
