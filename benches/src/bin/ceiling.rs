@@ -1,0 +1,60 @@
+//! `minisr-ceiling`: what the machine and the transport allow, measured without a broker.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use minisr_benches::ceiling::{self, NodeOptions, Options, Runtime};
+
+/// Moves the bytes of a replicated produce through the same hops as minisr, and does nothing else.
+///
+/// Producer, leader and followers are processes of their own. Results of minisr are quoted as a ratio to this.
+#[derive(Parser)]
+#[command(name = "minisr-ceiling", version)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Leader or follower: started by the program itself
+    #[command(hide = true)]
+    Node(NodeOptions),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { 1 } else { 0 });
+    });
+    match start(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("minisr-ceiling: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: &Cli) -> anyhow::Result<()> {
+    let mut builder = match cli.options.runtime {
+        Runtime::CurrentThread => tokio::runtime::Builder::new_current_thread(),
+        Runtime::MultiThread => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
+    if let Some(Role::Node(node)) = &cli.role {
+        return runtime.block_on(ceiling::run_node(&cli.options, node));
+    }
+    let program = std::env::current_exe()?;
+    let report = runtime.block_on(ceiling::run(&cli.options, &program))?;
+    match cli.json {
+        true => println!("{}", serde_json::to_string(&report)?),
+        false => println!("{report}"),
+    }
+    Ok(())
+}
