@@ -14,3 +14,4 @@
 //! | [`peer`] | links between brokers: fetchers, ISR proposals, liveness |
 
 pub mod config;
+pub mod tls;
