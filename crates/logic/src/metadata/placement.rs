@@ -1,0 +1,64 @@
+//! Where the replicas of a new topic go.
+
+use super::command::Assignment;
+use super::errors::{AssignmentFault, CreateTopicError};
+use super::image::{Image, Registration};
+use crate::BrokerId;
+
+/// Most partitions that one CreateTopic may ask for.
+pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
+
+/// The replicas of each partition, or why there cannot be any.
+pub(super) fn place(image: &Image, assignment: &Assignment) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
+    match assignment {
+        Assignment::Automatic { partitions, replication_factor } => {
+            if !(1..=PARTITIONS_PER_TOPIC_MAX).contains(partitions) {
+                return Err(CreateTopicError::InvalidPartitions { partitions: i64::from(*partitions) });
+            }
+            spread(image, *partitions, *replication_factor)
+        }
+        Assignment::Manual(partitions) => {
+            if partitions.is_empty() || partitions.len() > PARTITIONS_PER_TOPIC_MAX as usize {
+                return Err(CreateTopicError::InvalidPartitions { partitions: partitions.len() as i64 });
+            }
+            validate(image, partitions)?;
+            Ok(partitions.clone())
+        }
+    }
+}
+
+/// Replica i of partition p on broker (p + i) mod n: P0 = [1,2,3], P1 = [2,3,1] and so on, so that leaders and
+/// followers are spread evenly and the layout can be foretold.
+fn spread(image: &Image, partitions: i32, replication_factor: i16) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
+    let usable: Vec<BrokerId> = image.brokers().filter(|it| it.is_active()).map(|it| it.id).collect();
+    let copies = usize::try_from(replication_factor).unwrap_or(0);
+    if copies == 0 || copies > usable.len() {
+        return Err(CreateTopicError::InvalidReplicationFactor { replication_factor, usable_brokers: usable.len() });
+    }
+    let partitions = usize::try_from(partitions).expect("checked to be positive");
+    Ok((0..partitions).map(|p| (0..copies).map(|i| usable[(p + i) % usable.len()]).collect()).collect())
+}
+
+fn validate(image: &Image, partitions: &[Vec<BrokerId>]) -> Result<(), CreateTopicError> {
+    for (partition, replicas) in (0..).zip(partitions) {
+        let fault = |reason| CreateTopicError::InvalidReplicaAssignment { partition, reason };
+        if replicas.is_empty() {
+            return Err(fault(AssignmentFault::Empty));
+        }
+        if replicas.len() != partitions[0].len() {
+            return Err(fault(AssignmentFault::Uneven));
+        }
+        for (i, replica) in replicas.iter().enumerate() {
+            if image.broker(*replica).is_none() {
+                return Err(fault(AssignmentFault::Unknown(*replica)));
+            }
+            if replicas[..i].contains(replica) {
+                return Err(fault(AssignmentFault::Repeated(*replica)));
+            }
+        }
+        if !replicas.iter().any(|it| image.broker(*it).is_some_and(Registration::is_active)) {
+            return Err(fault(AssignmentFault::AllUnusable));
+        }
+    }
+    Ok(())
+}
