@@ -1,0 +1,167 @@
+//! Making a cluster: directory, certificates, ports, settings, processes, in this order.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::certificates::Authority;
+use crate::cluster::{Cluster, Ownership, Slot};
+use crate::error::ClusterError;
+use crate::layout::{Description, Layout};
+use crate::options::ClusterOptions;
+use crate::ports;
+use crate::process;
+use crate::watchdog::Watchdog;
+
+/// How often a start is tried again with other ports when somebody took one in between.
+const PORT_ATTEMPTS: usize = 5;
+
+impl Cluster {
+    /// Makes a cluster and waits until all brokers are registered and unfenced.
+    ///
+    /// On failure nothing is left running; the logs stay where the error says.
+    pub async fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
+        check(&options)?;
+        let binary = options.driver.find_binary(options.broker_binary.as_deref())?;
+        let (layout, temporary) = make_directory(options.dir.as_deref())?;
+        let authority = Authority::create(&layout)?;
+        let mut attempt = 1;
+        loop {
+            let description = Description {
+                cluster_id: uuid::Uuid::new_v4().simple().to_string(),
+                driver: options.driver,
+                binary: binary.clone(),
+                host: options.host,
+                ports: ports::choose(options.host, options.brokers, options.ports)?,
+                environment: options.environment.clone(),
+            };
+            match Self::try_start(&options, &layout, &authority, description, temporary).await {
+                Ok(cluster) => return Ok(cluster),
+                Err(ClusterError::NotReady { log, .. })
+                    if attempt < PORT_ATTEMPTS
+                        && any_free(&options)
+                        && options.driver.lost_a_port(&process::tail(&log, 20)) =>
+                {
+                    tracing::info!(attempt, "a chosen port was taken in between; trying others");
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn try_start(
+        options: &ClusterOptions,
+        layout: &Layout,
+        authority: &Authority,
+        description: Description,
+        temporary: bool,
+    ) -> Result<Self, ClusterError> {
+        let mut settings = Vec::new();
+        if let Some(flush) = options.flush {
+            settings.push(("log.flush.policy".to_owned(), flush.to_string()));
+        }
+        settings.extend(options.settings.iter().cloned());
+        for id in 1..=options.brokers as i32 {
+            let broker = layout.broker(id);
+            if broker.exists() {
+                fs::remove_dir_all(&broker).map_err(ClusterError::file("remove", &broker))?;
+            }
+            let data = layout.data(id);
+            fs::create_dir_all(&data).map_err(ClusterError::file("create", &data))?;
+            authority.issue(id, options.host, &layout.keystore(id))?;
+            let properties = layout.properties(id);
+            let text = options.driver.properties(layout, &description, id, &settings);
+            fs::write(&properties, text).map_err(ClusterError::file("write", &properties))?;
+        }
+        layout.write_description(&description)?;
+        let remove = (temporary && !options.keep_dir).then(|| layout.dir());
+        let cluster = Self {
+            layout: layout.clone(),
+            ready_timeout: options.ready_timeout,
+            brokers: Mutex::new(description.ports.iter().map(|_| Slot::default()).collect()),
+            description,
+            ownership: Mutex::new(Ownership { watchdog: Some(Watchdog::start(remove)?), remove_dir: remove.is_some() }),
+        };
+        match cluster.launch_all().await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                // The logs are evidence; drop ends the brokers.
+                crate::cluster::lock(&cluster.ownership).remove_dir = false;
+                let _ = fs::remove_file(layout.description());
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch_all(&self) -> Result<(), ClusterError> {
+        for id in self.ids() {
+            self.launch(id)?;
+        }
+        let deadline = Instant::now() + self.ready_timeout;
+        let mut waiting: Vec<i32> = self.ids().collect();
+        while !waiting.is_empty() {
+            // In turn with a short deadline, so that any broker's early end is noticed at once.
+            let mut still = Vec::new();
+            for id in waiting {
+                if self.is_ready(id) {
+                    continue;
+                }
+                let now = Instant::now();
+                let state = self.state(id)?;
+                if now >= deadline || state == crate::BrokerState::Died {
+                    self.wait_ready_until(id, now).await?;
+                }
+                still.push(id);
+            }
+            waiting = still;
+            if !waiting.is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check(options: &ClusterOptions) -> Result<(), ClusterError> {
+    if options.brokers == 0 || options.brokers > 100 {
+        return Err(ClusterError::Option(format!("{} brokers: choose 1 to 100", options.brokers)));
+    }
+    for (name, value) in &options.settings {
+        if name.trim().is_empty() || name.contains(['\n', '=']) || value.contains('\n') {
+            return Err(ClusterError::Option(format!("`{name}={value}` is not a setting (name=value)")));
+        }
+    }
+    Ok(())
+}
+
+fn any_free(options: &ClusterOptions) -> bool {
+    options.ports.quic.is_none() || options.ports.tcp.is_none() || options.ports.control.is_none()
+}
+
+fn make_directory(asked: Option<&Path>) -> Result<(Layout, bool), ClusterError> {
+    let Some(asked) = asked else {
+        let made = tempfile::Builder::new().prefix("minisr-").tempdir();
+        let dir = made.map_err(ClusterError::file("create a directory in", std::env::temp_dir()))?.keep();
+        let layout = Layout::new(dir);
+        layout.mark_ours()?;
+        return Ok((layout, true));
+    };
+    let dir = std::path::absolute(asked).map_err(ClusterError::file("locate", asked))?;
+    let layout = Layout::new(&dir);
+    match Cluster::open(&dir) {
+        Ok(there) => {
+            let running = !there.pids().is_empty();
+            let (state, hint) = if running { ("running", "down") } else { ("not running", "start all` or `down") };
+            return Err(ClusterError::Exists { dir, state, hint });
+        }
+        Err(ClusterError::Missing { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    if !dir.exists() {
+        fs::create_dir_all(&dir).map_err(ClusterError::file("create", &dir))?;
+        layout.mark_ours()?;
+    }
+    Ok((layout, false))
+}
