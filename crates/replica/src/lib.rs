@@ -1,1 +1,40 @@
-//! Placeholder while the workspace is laid out.
+//! The loop that runs the decisions: one [`Shard`] owns every replica of a broker, appends, replicates, flushes and
+//! acknowledges, and cannot do anything else: it has no runtime, no clock and no thread.
+//!
+//! A driver (the broker with sockets and timers, the simulator with a seed) calls [`Shard::step`] for everything
+//! that happens and carries out the [`Output`]s:
+//!
+//! ```text
+//!  connections ── Append, Fetch ──►┌───────┐── Appended, Fetched ─────► connections
+//!  controller ─── Image ──────────►│       │── AlterPartition ────────► controller ── AlterPartitionReply ─┐
+//!  peers ──────── FetchResponse ──►│ Shard │── SendFetch ─────────────► peers                              │
+//!  flusher ────── Synced ─────────►│       │── Sync ──────────────────► flusher                            │
+//!  timer ──────── Tick ───────────►│       │◄──────────────────────────────────────────────────────────────┘
+//!                                  └───┬───┘
+//!                                      ▼ Disk (append, read, truncate: synchronous)
+//! ```
+//!
+//! Order within a step: appends are written first, then high watermarks advance, then producers and waiting fetches
+//! are answered; so appends that arrive together ([`Shard::step_batch`]) wake each follower once and lead to one flush.
+//!
+//! Invariants kept here (numbers of the semantics reference, §7): a replica takes no role before its registration is in the
+//! image (1, 14); epoch checkpoints are written before the data they describe (20); a failed write or sync takes
+//! the log offline and acknowledges nothing (13).
+
+mod config;
+mod describe;
+mod error;
+mod event;
+mod output;
+mod pending;
+mod shard;
+
+pub use config::{Config, FlushPolicy, TopicDefaults};
+pub use describe::{Lag, PartitionDescription, RoleName};
+pub use error::{AlterPartitionError, AppendError, FetchError, ListOffsetsError, OpenError};
+pub use event::{
+    Acks, Append, BatchSummary, EpochEnd, Event, FetchPartition, FetchReply, FetchRequest, Fetched, FetchedPartition,
+    FetcherId, Isolation, IsrCommitted, ProducerBatch, Reader, Ticket,
+};
+pub use output::{AlterPartition, Appended, Notice, Output};
+pub use shard::{ListedOffset, OffsetSpec, RecoveryReport, Shard};
