@@ -14,4 +14,7 @@
 //! | [`peer`] | links between brokers: fetchers, ISR proposals, liveness |
 
 pub mod config;
+pub mod control_handle;
+pub mod limits;
 pub mod tls;
+pub mod transport;

@@ -1,0 +1,53 @@
+//! Bounds that are no settings, each with its reason, and compile-time checks between them.
+//!
+//! A bound here protects the broker from one peer; what an operator may want to change is in [`crate::config`].
+
+use std::time::Duration;
+
+/// Requests of one connection that are admitted but not answered. More stay unread, so the peer feels it as
+/// backpressure. Twice the deepest pipeline that the load generator and the ceiling program use.
+pub const REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX: usize = 256;
+
+/// How long a peer may take over one frame, from its first byte to its last, before the bytes it sent are taken to be
+/// the start of something that never ends. A frame is given [`FRAME_TIME_PER_MIB`] more for each MiB it claims.
+pub const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// See [`FRAME_TIME_MAX`]: 1 MiB a second is the slowest link that large frames are accepted from.
+pub const FRAME_TIME_PER_MIB: Duration = Duration::from_secs(1);
+
+/// Memory taken for a frame on the word of its length prefix alone. Beyond it the buffer grows as bytes come.
+pub const FRAME_BYTES_TRUSTED: usize = 1 << 20;
+
+/// How much is read at once when the next frame's length is not known yet. Small, because what is read of a large
+/// frame here is copied once more when its buffer is made.
+pub const READ_AHEAD_BYTES: usize = 4 << 10;
+
+/// Array elements in one request, over all its arrays. Decoders reserve memory for what an array's length claims;
+/// this bounds the claim. Far more than one request of any client holds, and cheap to hold (about 25 MB).
+pub const REQUEST_ELEMENTS_MAX: usize = 1 << 18;
+
+/// Replies that are ready together are written together, up to about this many bytes.
+pub const WRITE_BYTES_MAX: usize = 1 << 20;
+
+/// Replies smaller than this are copied into one buffer with their neighbours; larger ones are written as they are.
+pub const COALESCE_BYTES_MAX: usize = 4 << 10;
+
+/// How long answers may still leave a connection whose peer has sent its last request, and how long a stop waits for
+/// the answers under way.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long a new TLS or QUIC connection may take over its handshake.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The longest a fetch may wait for data, whatever it asks for.
+pub const FETCH_WAIT_MS_MAX: u64 = 60_000;
+
+/// The longest a produce request may wait for its acknowledgement, whatever it asks for.
+pub const PRODUCE_TIMEOUT_MS_MAX: u64 = 600_000;
+
+/// The longest an administrative request waits for the controller, whatever it asks for.
+pub const ADMIN_TIMEOUT_MS_MAX: u64 = 60_000;
+
+const _: () = assert!(COALESCE_BYTES_MAX < WRITE_BYTES_MAX);
+const _: () = assert!(READ_AHEAD_BYTES < FRAME_BYTES_TRUSTED);
+const _: () = assert!(DRAIN_TIME_MAX.as_millis() < FRAME_TIME_MAX.as_millis());

@@ -1,0 +1,489 @@
+//! One ordered Kafka connection over any pair of byte streams: a TCP or TLS socket, or one bidirectional QUIC stream.
+//!
+//! The whole connection is one task with two halves that run side by side and share a queue of replies:
+//!
+//! ```text
+//!   bytes ─> [read half] frame ─> Service::handle ─> reply, or the promise of one ─┐
+//!                                                                                  queue, in arrival order
+//!   bytes <─ [write half] coalesced replies <──────────────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! * Requests are decoded, admitted and appended in arrival order, because `handle` is synchronous and called for one
+//!   frame after the other; no reply is waited for in between, up to the in-flight cap.
+//! * Replies leave in arrival order, however their promises resolve.
+//! * A length prefix is checked before memory is taken for the frame; memory beyond a small trusted amount grows only
+//!   as bytes come.
+//! * Whatever is wrong with the bytes ends this connection with a [`Closed`] reason and nothing else.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::limits;
+
+/// What a connection is allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `socket.request.max.bytes`.
+    pub frame_bytes_max: usize,
+    /// Requests admitted and not answered.
+    pub requests_in_flight_max: usize,
+    /// How long one frame may take, before the extra time for its size.
+    pub frame_time_max: Duration,
+    /// `connections.max.idle.ms`: no request begun and none under way for this long.
+    pub idle_time_max: Duration,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    /// The peer sent its last request, and every reply was written.
+    #[error("the peer closed it")]
+    ByPeer,
+    /// This broker is stopping.
+    #[error("this broker is stopping")]
+    Stopping,
+    /// Reading or writing failed; the peer is gone.
+    #[error("connection lost: {0}")]
+    Lost(#[from] io::Error),
+    /// The peer closed in the middle of a frame.
+    #[error("truncated frame: the peer closed after {received} of {announced} bytes")]
+    Truncated {
+        /// Bytes of the frame that came (of its length prefix when `announced` is 4).
+        received: usize,
+        /// Bytes that were announced.
+        announced: usize,
+    },
+    /// A length prefix beyond `socket.request.max.bytes`, or negative.
+    #[error("frame of {announced} bytes refused: at most {max} are allowed")]
+    Oversized {
+        /// The length prefix.
+        announced: i32,
+        /// The limit.
+        max: usize,
+    },
+    /// A frame was begun and did not end in time.
+    #[error("slow frame: {received} of {announced} bytes came in {elapsed_ms} ms")]
+    Slow {
+        /// Bytes that came.
+        received: usize,
+        /// Bytes that were announced.
+        announced: usize,
+        /// Time since the first of them.
+        elapsed_ms: u64,
+    },
+    /// Nothing was asked for too long.
+    #[error("idle for {idle_ms} ms")]
+    Idle {
+        /// How long.
+        idle_ms: u64,
+    },
+    /// The frame is not a request that can be understood.
+    #[error("invalid request: {0}")]
+    Invalid(String),
+    /// The request was understood, and this peer must not send it.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// A request with acks=0 failed. It has no reply, so closing is the only way to tell (as Kafka does).
+    #[error("a produce request with acks=0 failed: {0}")]
+    UnacknowledgedFailure(String),
+}
+
+impl Closed {
+    /// Whether an operator wants to read about it: something was wrong with what the peer did.
+    #[must_use]
+    pub fn is_misbehaviour(&self) -> bool {
+        !matches!(self, Self::ByPeer | Self::Stopping | Self::Lost(_) | Self::Idle { .. })
+    }
+}
+
+/// A reply as it goes to the peer, its length prefix included. Large parts stay separate so that nobody copies them.
+#[derive(Debug)]
+pub enum Frame {
+    /// All in one piece.
+    Whole(Bytes),
+    /// In several, to be written one after the other.
+    Chunks(Vec<Bytes>),
+}
+
+/// What a promised reply turns out to be.
+pub type Promise = Pin<Box<dyn Future<Output = Result<Frame, Closed>>>>;
+
+/// What became of one request.
+pub enum Handled {
+    /// It is answered.
+    Reply(Frame),
+    /// It is admitted; the reply comes later. The promise is polled when its turn has come, so it must not need to
+    /// be polled to make progress that others wait for.
+    Later(Promise),
+    /// It is done and has no reply (acks=0).
+    NoReply,
+    /// The connection must end, now.
+    Close(Closed),
+}
+
+/// What handles a connection's requests.
+pub trait Service {
+    /// Handles one request: the frame without its length prefix.
+    fn handle(&self, request: Bytes) -> Handled;
+}
+
+/// Where reply bytes go.
+#[allow(async_fn_in_trait, reason = "used with concrete types on one thread only")]
+pub trait ByteSink {
+    /// Writes all chunks, one after the other.
+    async fn write_all_chunks(&mut self, chunks: &mut [Bytes]) -> io::Result<()>;
+    /// Says that nothing more will come.
+    async fn finish(&mut self) -> io::Result<()>;
+}
+
+/// A [`ByteSink`] over any [`AsyncWrite`]; vectored where that helps.
+#[derive(Debug)]
+pub struct WriteSink<W>(pub W);
+
+impl<W: AsyncWrite + Unpin> ByteSink for WriteSink<W> {
+    async fn write_all_chunks(&mut self, chunks: &mut [Bytes]) -> io::Result<()> {
+        const SLICES_MAX: usize = 64;
+        let mut first = 0;
+        while first < chunks.len() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = chunks[first..].len().min(SLICES_MAX);
+            for (slice, chunk) in slices.iter_mut().zip(&chunks[first..]) {
+                *slice = IoSlice::new(chunk);
+            }
+            let mut written = self.0.write_vectored(&slices[..count]).await?;
+            if written == 0 && chunks[first..].iter().any(|chunk| !chunk.is_empty()) {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            while first < chunks.len() && written >= chunks[first].len() {
+                written -= chunks[first].len();
+                first += 1;
+            }
+            if first < chunks.len() {
+                chunks[first].advance(written);
+            }
+        }
+        self.0.flush().await
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        self.0.shutdown().await
+    }
+}
+
+/// Serves one connection until it ends, and says why it ended. `stop` resolves when no more requests shall be read.
+pub async fn serve<R, W, S>(reader: R, mut sink: W, service: &S, limits: Limits, stop: impl Future<Output = ()>) -> Closed
+where
+    R: AsyncRead + Unpin,
+    W: ByteSink,
+    S: Service,
+{
+    let replies = Replies::default();
+    let read_half = async {
+        let mut stop = pin!(stop);
+        let mut frames = FrameReader::new(reader, limits);
+        let closed = loop {
+            replies.room(limits.requests_in_flight_max).await;
+            let request = tokio::select! {
+                biased;
+                () = &mut stop => break Closed::Stopping,
+                request = frames.next(&replies) => match request {
+                    Ok(Some(request)) => request,
+                    Ok(None) => break Closed::ByPeer,
+                    Err(closed) => return closed,
+                },
+            };
+            match service.handle(request) {
+                Handled::Reply(frame) => replies.push(Slot::Ready(frame)),
+                Handled::Later(promise) => replies.push(Slot::Promised(promise)),
+                Handled::NoReply => {}
+                Handled::Close(closed) => return closed,
+            }
+        };
+        // The peer may have half-closed and still wants its answers.
+        match tokio::time::timeout(limits::DRAIN_TIME_MAX, replies.drained()).await {
+            Ok(()) | Err(_) => closed,
+        }
+    };
+    let write_half = async {
+        let mut chunks = Vec::new();
+        loop {
+            if let Err(closed) = replies.next_chunks(&mut chunks).await {
+                return closed;
+            }
+            if let Err(error) = sink.write_all_chunks(&mut chunks).await {
+                return Closed::Lost(error);
+            }
+            chunks.clear();
+            replies.written();
+        }
+    };
+    // The read half comes first: what it handles in this turn is written in this turn.
+    let closed = tokio::select! {
+        biased;
+        closed = read_half => closed,
+        closed = write_half => closed,
+    };
+    if matches!(closed, Closed::ByPeer | Closed::Stopping) {
+        let _ = tokio::time::timeout(limits::DRAIN_TIME_MAX, sink.finish()).await;
+    }
+    closed
+}
+
+enum Slot {
+    Ready(Frame),
+    Promised(Promise),
+}
+
+/// The queue between the halves. Both run in one task, so a half that waits is polled again whenever the other half's
+/// event wakes the task; only progress made *after* a half was polled needs a wake of its own.
+#[derive(Default)]
+struct Replies {
+    slots: RefCell<VecDeque<Slot>>,
+    /// Replies taken from the queue and not yet written.
+    writing: Cell<usize>,
+    /// The read half waits for room, or for the queue to drain.
+    reader_waits: Cell<bool>,
+    /// Replies were taken or written since the read half was last polled.
+    has_progressed: Cell<bool>,
+    last_written: Cell<Option<Instant>>,
+}
+
+impl Replies {
+    fn push(&self, slot: Slot) {
+        self.slots.borrow_mut().push_back(slot);
+    }
+
+    fn in_flight(&self) -> usize {
+        self.slots.borrow().len() + self.writing.get()
+    }
+
+    async fn room(&self, max: usize) {
+        self.until(|replies| replies.in_flight() < max).await;
+    }
+
+    async fn drained(&self) {
+        self.until(|replies| replies.in_flight() == 0).await;
+    }
+
+    async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        std::future::poll_fn(|_| {
+            let is_met = condition(self);
+            self.reader_waits.set(!is_met);
+            if is_met { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    fn written(&self) {
+        self.writing.set(0);
+        self.has_progressed.set(true);
+        self.last_written.set(Some(Instant::now()));
+    }
+
+    /// Waits until the oldest reply is there, then takes it and every further one that is ready behind it.
+    async fn next_chunks(&self, chunks: &mut Vec<Bytes>) -> Result<(), Closed> {
+        std::future::poll_fn(|context| self.poll_chunks(context, chunks)).await
+    }
+
+    fn poll_chunks(&self, context: &mut Context<'_>, chunks: &mut Vec<Bytes>) -> Poll<Result<(), Closed>> {
+        // Only reached after the last write ended, so the read half may have room again.
+        let mut gathered = Gathered { chunks, small: BytesMut::new(), bytes: 0 };
+        let mut taken = 0;
+        let closed = loop {
+            if gathered.bytes >= limits::WRITE_BYTES_MAX {
+                break None;
+            }
+            let Some(slot) = self.slots.borrow_mut().pop_front() else { break None };
+            match slot {
+                Slot::Ready(frame) => gathered.add(frame),
+                Slot::Promised(mut promise) => match promise.as_mut().poll(context) {
+                    Poll::Ready(Ok(frame)) => gathered.add(frame),
+                    Poll::Ready(Err(closed)) => break Some(closed),
+                    Poll::Pending => {
+                        self.slots.borrow_mut().push_front(Slot::Promised(promise));
+                        break None;
+                    }
+                },
+            }
+            taken += 1;
+        };
+        gathered.finish();
+        self.writing.set(taken);
+        if (self.has_progressed.take() || taken > 0) && self.reader_waits.get() {
+            // Polled before this half in this turn: it must look again.
+            context.waker().wake_by_ref();
+        }
+        match closed {
+            Some(closed) => Poll::Ready(Err(closed)),
+            None if taken > 0 => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Collects reply bytes: small ones side by side in one buffer, large ones as they are.
+struct Gathered<'a> {
+    chunks: &'a mut Vec<Bytes>,
+    small: BytesMut,
+    bytes: usize,
+}
+
+impl Gathered<'_> {
+    fn add(&mut self, frame: Frame) {
+        match frame {
+            Frame::Whole(chunk) => self.add_chunk(chunk),
+            Frame::Chunks(chunks) => chunks.into_iter().for_each(|chunk| self.add_chunk(chunk)),
+        }
+    }
+
+    fn add_chunk(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len();
+        if chunk.len() <= limits::COALESCE_BYTES_MAX {
+            self.small.extend_from_slice(&chunk);
+        } else {
+            self.finish();
+            self.chunks.push(chunk);
+        }
+    }
+
+    fn finish(&mut self) {
+        if !self.small.is_empty() {
+            self.chunks.push(self.small.split().freeze());
+        }
+    }
+}
+
+/// Cuts the byte stream into frames.
+struct FrameReader<R> {
+    reader: R,
+    limits: Limits,
+    /// Bytes received and not yet handed out; begins at a frame's length prefix.
+    buffer: BytesMut,
+    /// When the first byte of the frame under way came, or when the last frame was complete.
+    since: Instant,
+    /// One timer for the life of the connection, re-armed only when it fires: frames come far more often.
+    check: Pin<Box<tokio::time::Sleep>>,
+}
+
+const PREFIX_LEN: usize = 4;
+
+/// A buffer with less room than this left is not worth a read.
+const READ_MIN_BYTES: usize = 512;
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    fn new(reader: R, limits: Limits) -> Self {
+        let now = Instant::now();
+        let first_check = limits.idle_time_max.min(limits.frame_time_max);
+        Self { reader, limits, buffer: BytesMut::new(), since: now, check: Box::pin(tokio::time::sleep(first_check)) }
+    }
+
+    /// The next frame without its prefix; `None` when the peer closed between two frames. Cancelling loses nothing.
+    async fn next(&mut self, replies: &Replies) -> Result<Option<Bytes>, Closed> {
+        loop {
+            let announced = self.announced()?;
+            let wanted = announced.map_or(PREFIX_LEN, |len| PREFIX_LEN + len);
+            if announced.is_some() && self.buffer.len() >= wanted {
+                let mut frame = self.buffer.split_to(wanted);
+                frame.advance(PREFIX_LEN);
+                self.since = Instant::now();
+                return Ok(Some(frame.freeze()));
+            }
+            let read_max = self.make_room(announced.is_some().then_some(wanted));
+            let was_empty = self.buffer.is_empty();
+            let read = tokio::select! {
+                biased;
+                read = read_some(&mut self.reader, &mut self.buffer, read_max) => read,
+                () = &mut self.check => {
+                    self.check_time(announced, replies)?;
+                    continue;
+                }
+            };
+            match read {
+                Ok(0) if self.buffer.is_empty() => return Ok(None),
+                Ok(0) => return Err(Closed::Truncated { received: self.buffer.len(), announced: wanted }),
+                Ok(_) if was_empty => self.since = Instant::now(),
+                Ok(_) => {}
+                Err(error) => return Err(Closed::Lost(error)),
+            }
+        }
+    }
+
+    /// The length of the frame under way, once its prefix is there.
+    fn announced(&self) -> Result<Option<usize>, Closed> {
+        let Some(prefix) = self.buffer.first_chunk::<PREFIX_LEN>() else { return Ok(None) };
+        let announced = i32::from_be_bytes(*prefix);
+        match usize::try_from(announced) {
+            Ok(len) if len <= self.limits.frame_bytes_max => Ok(Some(len)),
+            _ => Err(Closed::Oversized { announced, max: self.limits.frame_bytes_max }),
+        }
+    }
+
+    /// Makes room in the buffer and says how much to read at most. When the frame's end is known and far, not a byte
+    /// more than the frame is read, so that the next frame begins in a buffer of its own and is not copied there.
+    fn make_room(&mut self, wanted: Option<usize>) -> usize {
+        let received = self.buffer.len();
+        let wanted = wanted.unwrap_or(PREFIX_LEN);
+        if wanted <= limits::READ_AHEAD_BYTES {
+            if self.buffer.capacity() < wanted.max(READ_MIN_BYTES) {
+                self.move_to_buffer_of(limits::READ_AHEAD_BYTES);
+            }
+            return self.buffer.capacity() - received;
+        }
+        let trusted = wanted.min(limits::FRAME_BYTES_TRUSTED);
+        if self.buffer.capacity() < trusted {
+            self.move_to_buffer_of(trusted);
+        } else if self.buffer.capacity() == received {
+            self.move_to_buffer_of(wanted.min(2 * received));
+        }
+        wanted.min(self.buffer.capacity()) - received
+    }
+
+    /// `BytesMut::reserve` would remember how large the buffer once was; here the size is exact.
+    fn move_to_buffer_of(&mut self, capacity: usize) {
+        let mut fresh = BytesMut::with_capacity(capacity);
+        fresh.extend_from_slice(&self.buffer);
+        self.buffer = fresh;
+    }
+
+    fn check_time(&mut self, announced: Option<usize>, replies: &Replies) -> Result<(), Closed> {
+        let now = Instant::now();
+        let received = self.buffer.len();
+        if received > 0 {
+            let elapsed = now - self.since;
+            let mib = u32::try_from(announced.unwrap_or(0) >> 20).unwrap_or(u32::MAX);
+            let allowed = self.limits.frame_time_max + limits::FRAME_TIME_PER_MIB * mib;
+            if elapsed >= allowed {
+                let announced = PREFIX_LEN + announced.unwrap_or(0);
+                return Err(Closed::Slow { received, announced, elapsed_ms: elapsed.as_millis() as u64 });
+            }
+            self.check.as_mut().reset(self.since + allowed);
+            return Ok(());
+        }
+        let last = replies.last_written.get().map_or(self.since, |written| written.max(self.since));
+        let idle = now - last;
+        if replies.in_flight() == 0 && idle >= self.limits.idle_time_max {
+            return Err(Closed::Idle { idle_ms: idle.as_millis() as u64 });
+        }
+        // Early enough for a frame that begins right now.
+        self.check.as_mut().reset(now + self.limits.frame_time_max.min(self.limits.idle_time_max));
+        Ok(())
+    }
+}
+
+async fn read_some<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut, max: usize) -> io::Result<usize> {
+    reader.read_buf(&mut buffer.limit(max)).await
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

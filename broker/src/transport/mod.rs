@@ -1,0 +1,2 @@
+//! Listeners and connections.
+pub mod connection;
