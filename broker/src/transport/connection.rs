@@ -181,7 +181,13 @@ impl<W: AsyncWrite + Unpin> ByteSink for WriteSink<W> {
 }
 
 /// Serves one connection until it ends, and says why it ended. `stop` resolves when no more requests shall be read.
-pub async fn serve<R, W, S>(reader: R, mut sink: W, service: &S, limits: Limits, stop: impl Future<Output = ()>) -> Closed
+pub async fn serve<R, W, S>(
+    reader: R,
+    mut sink: W,
+    service: &S,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) -> Closed
 where
     R: AsyncRead + Unpin,
     W: ByteSink,
