@@ -1,0 +1,5 @@
+//! The metadata state machine from outside: stories of single races, and properties of random command sequences.
+
+mod properties;
+mod stories;
+mod vocabulary;
