@@ -1,0 +1,75 @@
+//! The program `minisr-cluster` as a person uses it, with a broker that is a shell script.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const BROKER: &str = r#"#!/bin/sh
+trap 'exit 0' TERM
+echo "ready id=x quic=x tcp=y"
+while :; do sleep 0.05; done
+"#;
+
+fn cluster(dir: &Path, arguments: &[&str]) -> Output {
+    let broker = dir.join("fake-broker");
+    if !broker.exists() {
+        fs::write(&broker, BROKER).unwrap();
+        fs::set_permissions(&broker, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    Command::new(env!("CARGO_BIN_EXE_minisr-cluster"))
+        .args(arguments)
+        .arg("--dir")
+        .arg(dir.join("cluster"))
+        .env("MINISR_BROKER", broker)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn command_up_status_kill_start_down_tells_the_story() {
+    let dir = tempfile::tempdir().unwrap();
+    let up = cluster(dir.path(), &["up", "--brokers", "2", "--set", "num.partitions=6", "--flush", "commit"]);
+    assert!(up.status.success(), "{}", text(&up.stderr));
+    let ready = text(&up.stdout);
+    assert!(ready.starts_with("ready quic=127.0.0.1:") && ready.lines().count() == 1, "{ready}");
+    let properties = fs::read_to_string(dir.path().join("cluster/broker-1/broker.properties")).unwrap();
+    assert!(properties.contains("num.partitions=6\n") && properties.contains("log.flush.policy=commit\n"));
+
+    assert!(cluster(dir.path(), &["kill", "2"]).status.success());
+    assert!(!cluster(dir.path(), &["pause", "2"]).status.success());
+    let status: serde_json::Value = serde_json::from_slice(&cluster(dir.path(), &["status", "--json"]).stdout).unwrap();
+    assert_eq!(status["brokers"][1]["state"], "killed");
+    assert!(cluster(dir.path(), &["start", "2"]).status.success());
+    assert!(text(&cluster(dir.path(), &["status"]).stdout).contains("running"));
+    assert!(cluster(dir.path(), &["stop", "all"]).status.success());
+    assert!(cluster(dir.path(), &["start", "all"]).status.success());
+    assert!(cluster(dir.path(), &["down"]).status.success());
+    assert!(!dir.path().join("cluster").exists());
+}
+
+#[test]
+fn command_fixed_port_in_use_is_named_and_nothing_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let up = cluster(dir.path(), &["up", "--brokers", "3", "--tcp-port", &(port - 3).to_string()]);
+    assert_eq!(up.status.code(), Some(1));
+    assert!(text(&up.stderr).contains(&format!("port {port}")), "{}", text(&up.stderr));
+    assert!(text(&cluster(dir.path(), &["status"]).stderr).contains("no cluster"));
+}
+
+#[test]
+fn command_without_a_cluster_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in [&["status"][..], &["kill", "1"], &["down"]] {
+        let output = cluster(dir.path(), command);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("minisr-cluster up"), "{}", text(&output.stderr));
+    }
+}
