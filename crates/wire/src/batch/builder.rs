@@ -1,0 +1,168 @@
+//! Builds an uncompressed batch record by record, in the buffer that goes on the wire.
+//!
+//! One copy of each payload, no allocation after the first, one CRC pass at the end.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::batch::{
+    ATTRIBUTE_TRANSACTIONAL, HEADER_BYTES, Header, LENGTH_OVERHEAD_BYTES, NO_LEADER_EPOCH, NO_PRODUCER_EPOCH,
+    NO_PRODUCER_ID, NO_SEQUENCE, stamp,
+};
+use crate::varint::{long_bytes, put_long};
+
+/// What an idempotent producer writes into its batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// Its id, from InitProducerId.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence of the first record.
+    pub base_sequence: i32,
+    /// Whether the batch belongs to a transaction.
+    pub transactional: bool,
+}
+
+impl Producer {
+    /// A producer that is not idempotent.
+    pub const NONE: Self =
+        Self { id: NO_PRODUCER_ID, epoch: NO_PRODUCER_EPOCH, base_sequence: NO_SEQUENCE, transactional: false };
+}
+
+/// A batch under construction.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    buffer: BytesMut,
+    record_count: i32,
+    base_timestamp_ms: i64,
+    max_timestamp_ms: i64,
+}
+
+impl BatchBuilder {
+    /// An empty batch with room for `capacity_bytes`, its header included.
+    #[must_use]
+    pub fn new(capacity_bytes: usize) -> Self {
+        let mut buffer = BytesMut::with_capacity(capacity_bytes.max(HEADER_BYTES));
+        buffer.put_bytes(0, HEADER_BYTES);
+        Self { buffer, record_count: 0, base_timestamp_ms: -1, max_timestamp_ms: -1 }
+    }
+
+    /// Appends a record.
+    ///
+    /// # Panics
+    /// The batch would exceed 2³¹−1 records or bytes.
+    pub fn append(&mut self, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) {
+        if self.record_count == 0 {
+            self.base_timestamp_ms = timestamp_ms;
+            self.max_timestamp_ms = timestamp_ms;
+        }
+        self.max_timestamp_ms = self.max_timestamp_ms.max(timestamp_ms);
+        let timestamp_delta = timestamp_ms.wrapping_sub(self.base_timestamp_ms);
+        let offset_delta = i64::from(self.record_count);
+        let body_bytes = body_bytes(timestamp_delta, offset_delta, key, value, headers);
+        assert!(self.buffer.len() + body_bytes <= i32::MAX as usize, "a batch has at most 2³¹−1 bytes");
+        let out = &mut self.buffer;
+        out.reserve(body_bytes + 5);
+        put_long(out, body_bytes as i64);
+        out.put_u8(0);
+        put_long(out, timestamp_delta);
+        put_long(out, offset_delta);
+        put_nullable(out, key);
+        put_nullable(out, value);
+        put_long(out, headers.len() as i64);
+        for header in headers {
+            put_nullable(out, Some(header.key));
+            put_nullable(out, header.value);
+        }
+        self.record_count = self.record_count.checked_add(1).expect("a batch has at most 2³¹−1 records");
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub const fn record_count(&self) -> i32 {
+        self.record_count
+    }
+
+    /// Size so far, header included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether there is no record yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.record_count == 0
+    }
+
+    /// An upper bound of the batch's size if this record were appended: a timestamp delta is taken to be short.
+    #[must_use]
+    pub fn len_with(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
+        self.buffer.len() + record_bytes(key, value, headers)
+    }
+
+    /// Writes the header and closes the batch: base offset 0, no leader epoch yet.
+    ///
+    /// # Panics
+    /// There is no record.
+    #[must_use]
+    pub fn finish(mut self, producer: Producer) -> Bytes {
+        assert!(self.record_count > 0, "a batch has at least one record");
+        let batch_length = (self.buffer.len() - LENGTH_OVERHEAD_BYTES) as i32;
+        let mut header = &mut self.buffer[..HEADER_BYTES];
+        header.put_i64(0);
+        header.put_i32(batch_length);
+        header.put_i32(NO_LEADER_EPOCH);
+        header.put_i8(2);
+        header.put_u32(0);
+        header.put_i16(if producer.transactional { ATTRIBUTE_TRANSACTIONAL } else { 0 });
+        header.put_i32(self.record_count - 1);
+        header.put_i64(self.base_timestamp_ms);
+        header.put_i64(self.max_timestamp_ms);
+        header.put_i64(producer.id);
+        header.put_i16(producer.epoch);
+        header.put_i32(producer.base_sequence);
+        header.put_i32(self.record_count);
+        stamp::write_crc(&mut self.buffer);
+        self.buffer.freeze()
+    }
+}
+
+/// An upper bound of the size of a record in a batch, its own length prefix included, for deltas that fit 5 bytes.
+#[must_use]
+pub fn record_bytes(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
+    // A timestamp delta beyond 2³⁴ ms (half a year) would need more than 5 bytes; nobody batches for that long.
+    let body = body_bytes(i64::from(i32::MAX), i64::from(i32::MAX), key, value, headers);
+    long_bytes(body as i64) + body
+}
+
+fn body_bytes(
+    timestamp_delta: i64,
+    offset_delta: i64,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[Header<'_>],
+) -> usize {
+    let header_bytes: usize =
+        headers.iter().map(|header| nullable_bytes(Some(header.key)) + nullable_bytes(header.value)).sum();
+    1 + long_bytes(timestamp_delta)
+        + long_bytes(offset_delta)
+        + nullable_bytes(key)
+        + nullable_bytes(value)
+        + long_bytes(headers.len() as i64)
+        + header_bytes
+}
+
+fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(1, |bytes| long_bytes(bytes.len() as i64) + bytes.len())
+}
+
+fn put_nullable(out: &mut BytesMut, bytes: Option<&[u8]>) {
+    match bytes {
+        None => put_long(out, -1),
+        Some(bytes) => {
+            put_long(out, bytes.len() as i64);
+            out.put_slice(bytes);
+        }
+    }
+}
