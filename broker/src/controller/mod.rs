@@ -1,0 +1,4 @@
+//! The controller quorum inside the brokers.
+
+pub mod rpc;
+pub mod types;
