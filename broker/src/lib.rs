@@ -15,6 +15,8 @@
 
 pub mod config;
 pub mod control_handle;
+pub mod controller;
+pub mod durable;
 pub mod limits;
 pub mod tls;
 pub mod transport;

@@ -1,4 +1,8 @@
 //! The controller quorum inside the brokers.
 
+pub mod network;
+pub mod peers;
 pub mod rpc;
+pub mod sessions;
+pub mod state_machine;
 pub mod types;

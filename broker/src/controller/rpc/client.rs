@@ -90,12 +90,8 @@ impl Dialer {
     /// # Errors
     /// [`RpcError::Unreachable`].
     pub async fn dial(&self, peer: BrokerId, address: &HostPort, purpose: Purpose) -> Result<Greeted, RpcError> {
-        let unreachable = |reason: String, refused| RpcError::Unreachable {
-            peer,
-            address: address.clone(),
-            reason,
-            refused,
-        };
+        let unreachable =
+            |reason: String, refused| RpcError::Unreachable { peer, address: address.clone(), reason, refused };
         match timeout(CONNECT_TIMEOUT, self.greet(peer, address, purpose)).await {
             Ok(Ok(greeted)) => Ok(greeted),
             Ok(Err((reason, refused))) => Err(unreachable(reason, refused)),
@@ -103,12 +99,7 @@ impl Dialer {
         }
     }
 
-    async fn greet(
-        &self,
-        peer: BrokerId,
-        address: &HostPort,
-        purpose: Purpose,
-    ) -> Result<Greeted, (String, bool)> {
+    async fn greet(&self, peer: BrokerId, address: &HostPort, purpose: Purpose) -> Result<Greeted, (String, bool)> {
         let tcp = TcpStream::connect((address.host.as_str(), address.port))
             .await
             .map_err(|e| (e.to_string(), e.kind() == std::io::ErrorKind::ConnectionRefused))?;
@@ -116,7 +107,8 @@ impl Dialer {
         tcp.set_nodelay(true).map_err(soft)?;
         let socket = socket2::SockRef::from(&tcp);
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX)).map_err(soft)?;
-        let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(1)).with_interval(Duration::from_secs(1));
+        let keepalive =
+            socket2::TcpKeepalive::new().with_time(Duration::from_secs(1)).with_interval(Duration::from_secs(1));
         socket.set_tcp_keepalive(&keepalive).map_err(soft)?;
         let mut stream = self.connector.connect(broker_server_name(peer), tcp).await.map_err(soft)?;
         let hello = Hello {
@@ -183,9 +175,7 @@ impl Link {
     /// See [`RpcError`].
     pub async fn ask(&self, request: Request) -> Result<Response, RpcError> {
         let (answer, answered) = oneshot::channel();
-        self.outgoing
-            .try_send(Outgoing { request, answer })
-            .map_err(|_| RpcError::Overloaded { peer: self.peer })?;
+        self.outgoing.try_send(Outgoing { request, answer }).map_err(|_| RpcError::Overloaded { peer: self.peer })?;
         answered.await.unwrap_or(Err(RpcError::Broken { peer: self.peer }))
     }
 }
