@@ -1,1 +1,10 @@
-//! Placeholder while the workspace is laid out.
+//! Faults, workload and checks: a cluster of real processes is hurt while it is written to, healed, and judged.
+//!
+//! Reading order: [`plan`] (which faults, from a seed), [`history`] (what is recorded), [`check`] (one file per
+//! anomaly), [`availability`] (how long writes paused), [`replica_log`] (replicas at rest).
+
+pub mod availability;
+pub mod check;
+pub mod history;
+pub mod plan;
+pub mod replica_log;

@@ -26,6 +26,7 @@ mod describe;
 mod error;
 mod event;
 mod output;
+mod pending;
 mod shard;
 
 pub use config::{Config, FlushPolicy, TopicDefaults};
