@@ -1,0 +1,1 @@
+//! One ordered Kafka connection.
