@@ -8,4 +8,5 @@
 pub mod connection;
 pub mod transport;
 
+pub use connection::{Connection, ConnectionConfig, ConnectionError};
 pub use transport::{Address, Dialer, TlsFiles, Transport};

@@ -190,6 +190,12 @@ impl Dialer {
             .map_err(|_| DialError::Timeout { address: address.clone(), timeout: self.connect_timeout })?
     }
 
+    /// The time allowed for opening.
+    #[must_use]
+    pub const fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     /// Forgets the QUIC connection to this address, so that the next stream comes on a new one. Streams that are
     /// open keep working. Call it when a broker is suspect: a killed process is silent on QUIC.
     pub fn forget(&self, address: &Address) {
