@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::pending::Image;
 use bytes::Bytes;
-use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Offset, PartitionEpoch, TopicPartition};
+use minisr_logic::metadata::Image;
+use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Offset, TopicPartition};
 
 use crate::error::{AlterPartitionError, FetchError};
 
-pub use minisr_logic::partition::{Acks, BatchSummary, EpochEnd, ProducerBatch, Ticket};
+pub use minisr_logic::partition::{Acks, BatchSummary, EpochEnd, IsrCommitted, ProducerBatch, Ticket};
 
 /// Something happened. See [`crate::Shard::step`].
 #[derive(Clone, Debug)]
@@ -174,8 +174,9 @@ pub struct FetchedPartition {
 /// Data of one partition, and what the leader's cursors were when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// Whole batches, as stored. The first may begin before the offset asked for.
-    pub records: Bytes,
+    /// Whole batches, as stored, in pieces that follow one another without gap; shared with the log's tail, not
+    /// copied. The first may begin before the offset asked for.
+    pub records: Vec<Bytes>,
     /// The leader's high watermark, read once.
     pub high_watermark: Offset,
     /// The last stable offset.
@@ -184,17 +185,6 @@ pub struct Fetched {
     pub log_start: Offset,
     /// Set instead of data when the reader's log is not a prefix of the leader's: where its last epoch ended here.
     pub diverging: Option<EpochEnd>,
-}
-
-/// What the controller committed in answer to an AlterPartition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IsrCommitted {
-    /// The partition's leader epoch there.
-    pub leader_epoch: Epoch,
-    /// The partition's new epoch.
-    pub partition_epoch: PartitionEpoch,
-    /// The committed ISR.
-    pub isr: Vec<BrokerId>,
 }
 
 /// One fetch loop of this shard: a leader broker and an index below `num.replica.fetchers`.

@@ -26,7 +26,6 @@ mod describe;
 mod error;
 mod event;
 mod output;
-mod pending;
 mod shard;
 
 pub use config::{Config, FlushPolicy, TopicDefaults};

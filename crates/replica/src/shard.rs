@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::pending::Disk;
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, TopicPartition};
+use minisr_storage::Disk;
 
 use crate::config::Config;
 use crate::describe::PartitionDescription;

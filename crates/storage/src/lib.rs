@@ -18,7 +18,7 @@
 //!
 //! **What a crash may leave.** The kill of a process leaves all that was written, and perhaps half of the last write.
 //! A power loss takes any part of what was not synced: a suffix, a piece in the middle, whole files whose name was
-//! not synced. Small files are written aside and renamed (the checkpoints), so they are old or new, never half.
+//! not synced. Small files are written aside and renamed ([`checkpoint`]), so they are old or new, never half.
 //!
 //! **What recovery promises** ([`recovery`]). The log is a prefix of what was written, made of whole batches that
 //! pass their CRC, without gap, with leader epochs that never fall; it contains everything below the flushed offset
@@ -26,8 +26,10 @@
 //!
 //! Nothing here knows about time, threads or the network. All input and output goes through [`disk::Disk`].
 
+pub mod checkpoint;
 pub mod disk;
 pub mod header;
+pub mod journal;
 pub mod poison;
 pub mod recovery;
 
@@ -41,6 +43,7 @@ pub use disk::memory::MemoryDisk;
 pub use disk::real::RealDisk;
 pub use header::BatchHeader;
 pub use index::MaxTimestamp;
+pub use journal::Journal;
 pub use log::{Appended, Log, LogConfig, ReadError, Retention, SyncRound, SyncTarget, TimestampOffset};
 pub use poison::Poisoned;
 pub use recovery::{Cut, OpenError, OpenOptions, Recovered};
