@@ -5,6 +5,9 @@
 
 pub mod availability;
 pub mod check;
+pub mod display;
 pub mod history;
 pub mod plan;
+pub mod recorder;
 pub mod replica_log;
+pub mod report;
