@@ -5,8 +5,11 @@
 
 pub mod availability;
 pub mod check;
+pub mod cli;
 pub mod display;
 pub mod history;
+pub mod injector;
+pub mod observer;
 pub mod plan;
 pub mod recorder;
 pub mod replica_log;

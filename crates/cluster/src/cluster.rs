@@ -407,6 +407,12 @@ impl Cluster {
     }
 }
 
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Cluster").field("dir", &self.dir()).field("pids", &self.pids()).finish()
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         let ownership = self.ownership.get_mut().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,17 @@
 //! `minisr-cluster status`: processes from the directory, everything else from the brokers themselves over TCP.
 
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Duration;
 
+use minisr_client::connection::{Connection, ConnectionConfig};
+use minisr_client::{Address, Dialer, Transport};
 use minisr_cluster::{BrokerState, Cluster};
+use minisr_wire::messages::{MetadataRequest, MetadataResponse};
 use serde::Serialize;
+
+/// A paused broker accepts connections and never answers.
+const ANSWER_BOUND: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 struct Status {
@@ -11,6 +19,9 @@ struct Status {
     cluster_id: String,
     ca: String,
     brokers: Vec<BrokerStatus>,
+    /// The active controller as the brokers name it; none when no broker answered.
+    controller: Option<i32>,
+    topics: BTreeMap<String, Vec<PartitionStatus>>,
 }
 
 #[derive(Serialize)]
@@ -24,9 +35,18 @@ struct BrokerStatus {
     log: String,
 }
 
+#[derive(Serialize)]
+struct PartitionStatus {
+    partition: i32,
+    leader: Option<i32>,
+    leader_epoch: i32,
+    replicas: Vec<i32>,
+    isr: Vec<i32>,
+}
+
 /// Prints the state of a cluster as a table or as JSON.
 pub async fn print(cluster: &Cluster, json: bool) -> anyhow::Result<()> {
-    let status = gather(cluster)?;
+    let status = gather(cluster).await?;
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
@@ -40,12 +60,29 @@ pub async fn print(cluster: &Cluster, json: bool) -> anyhow::Result<()> {
             BrokerState::Running if !broker.ready => "starting".to_owned(),
             state => state.to_string(),
         };
-        writeln!(out, "{:<7} {pid:>8} {state:<9} {:<22} {:<22}", broker.id, broker.quic, broker.tcp)?;
+        let controller = if status.controller == Some(broker.id) { "controller" } else { "" };
+        let line = format!("{:<7} {pid:>8} {state:<9} {:<22} {:<22} {controller}", broker.id, broker.quic, broker.tcp);
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    if status.controller.is_none() && status.topics.is_empty() {
+        writeln!(out, "no broker answers")?;
+        return Ok(());
+    }
+    for (topic, partitions) in &status.topics {
+        let whole = partitions.iter().filter(|partition| partition.isr.len() == partition.replicas.len()).count();
+        writeln!(out, "\ntopic {topic}: {} partitions, {whole} with every replica in sync", partitions.len())?;
+        writeln!(out, "  {:>9} {:>6} {:>5}  {:<12} {:<12}", "partition", "leader", "epoch", "replicas", "in sync")?;
+        for partition in partitions {
+            let leader = partition.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+            let (number, epoch) = (partition.partition, partition.leader_epoch);
+            let (replicas, isr) = (list(&partition.replicas), list(&partition.isr));
+            writeln!(out, "  {number:>9} {leader:>6} {epoch:>5}  {replicas:<12} {isr}")?;
+        }
     }
     Ok(())
 }
 
-fn gather(cluster: &Cluster) -> anyhow::Result<Status> {
+async fn gather(cluster: &Cluster) -> anyhow::Result<Status> {
     let mut brokers = Vec::new();
     for (id, (quic, tcp)) in cluster.ids().zip(cluster.bootstrap_quic().into_iter().zip(cluster.bootstrap_tcp())) {
         brokers.push(BrokerStatus {
@@ -58,10 +95,60 @@ fn gather(cluster: &Cluster) -> anyhow::Result<Status> {
             log: cluster.log_path(id).display().to_string(),
         });
     }
+    let metadata = ask_any(&brokers).await?;
     Ok(Status {
         dir: cluster.dir().display().to_string(),
         cluster_id: cluster.cluster_id().to_owned(),
         ca: cluster.ca_path().display().to_string(),
         brokers,
+        controller: metadata.as_ref().map(|metadata| metadata.controller_id.0).filter(|id| *id >= 0),
+        topics: metadata.map(|metadata| topics(&metadata)).unwrap_or_default(),
     })
+}
+
+/// The cluster as the first broker that answers describes it.
+async fn ask_any(brokers: &[BrokerStatus]) -> anyhow::Result<Option<MetadataResponse>> {
+    let dialer = Dialer::new(&Transport::Tcp, ANSWER_BOUND)?;
+    for broker in brokers.iter().filter(|broker| broker.state == BrokerState::Running && broker.ready) {
+        let address: Address = broker.tcp.parse()?;
+        match tokio::time::timeout(ANSWER_BOUND, ask(&dialer, &address)).await {
+            Ok(Ok(metadata)) => return Ok(Some(metadata)),
+            Ok(Err(error)) => tracing::debug!(broker = broker.id, %error, "no metadata"),
+            Err(_) => tracing::debug!(broker = broker.id, "no answer in time"),
+        }
+    }
+    Ok(None)
+}
+
+async fn ask(dialer: &Dialer, address: &Address) -> anyhow::Result<MetadataResponse> {
+    let connection = Connection::open(dialer, address, ConnectionConfig::named("minisr-cluster")).await?;
+    let version = connection.versions().highest::<MetadataRequest>(12)?;
+    let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
+    Ok(connection.call(&request, version).await?)
+}
+
+fn topics(metadata: &MetadataResponse) -> BTreeMap<String, Vec<PartitionStatus>> {
+    let mut topics = BTreeMap::new();
+    for topic in &metadata.topics {
+        let Some(name) = &topic.name else { continue };
+        let describe = |partition: &minisr_wire::messages::metadata_response::MetadataResponsePartition| {
+            let mut isr: Vec<i32> = partition.isr_nodes.iter().map(|id| id.0).collect();
+            isr.sort_unstable();
+            PartitionStatus {
+                partition: partition.partition_index,
+                leader: Some(partition.leader_id.0).filter(|id| *id >= 0),
+                leader_epoch: partition.leader_epoch,
+                replicas: partition.replica_nodes.iter().map(|id| id.0).collect(),
+                isr,
+            }
+        };
+        let mut partitions: Vec<PartitionStatus> = topic.partitions.iter().map(describe).collect();
+        partitions.sort_by_key(|partition| partition.partition);
+        topics.insert(name.to_string(), partitions);
+    }
+    topics
+}
+
+fn list(ids: &[i32]) -> String {
+    ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
 }
