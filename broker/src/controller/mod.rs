@@ -1,5 +1,7 @@
 //! The controller quorum inside the brokers.
 
+pub mod journal;
+pub mod log_store;
 pub mod network;
 pub mod peers;
 pub mod rpc;
