@@ -18,5 +18,6 @@ pub mod control_handle;
 pub mod controller;
 pub mod durable;
 pub mod limits;
+pub mod peer;
 pub mod tls;
 pub mod transport;

@@ -1,43 +1,34 @@
-//! The Raft log and vote, in one journal written by one thread, so that all writes are serialised.
+//! The Raft log and vote on disk, written by one thread, so that all writes are serialised.
 //!
 //! Invariants:
 //! * a write is reported complete only after its sync;
 //! * entries are readable from memory as soon as `append` returns;
-//! * a failed write or sync is final: the thread answers nothing but errors from then on, and openraft stops.
+//! * a failed write or sync is final: the thread ends, every later write fails, and openraft stops.
 //!
-//! The journal holds operations (vote, entry, truncation, purge). It is rewritten when purging has made most of it
-//! useless; until then a purge costs one small record.
+//! Entries are in a [`Journal`]; the vote and what was purged are in one small file that is replaced as a whole.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
 
+use bytes::Bytes;
+use minisr_storage::disk::real::RealDisk;
+use minisr_storage::journal::{Journal, JournalError};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::journal::{Journal, OpenError};
 use super::types::{Entry, LogId, NodeId, StorageError, TypeConfig, Vote};
+use crate::durable;
 
-const JOURNAL_FILE: &str = "log";
-/// A journal smaller than this is not worth rewriting.
-const REWRITE_BYTES_MIN: u64 = 4 << 20;
-
-/// One record of the journal.
-#[derive(Debug, Serialize, Deserialize)]
-enum Operation {
-    Vote(Vote),
-    Append(Entry),
-    /// Entries from this index on are gone.
-    Truncate(u64),
-    /// Entries up to this one are gone.
-    Purge(LogId),
-}
+const LOG_DIRECTORY: &str = "log";
+const HARD_STATE_FILE: &str = "hard-state";
+const HARD_STATE_MAGIC: [u8; 4] = *b"mih1";
 
 /// The log as openraft uses it. Clones share the log.
 #[derive(Clone)]
@@ -48,17 +39,36 @@ pub struct LogStore {
 
 #[derive(Default)]
 struct State {
+    hard: HardState,
+    entries: BTreeMap<u64, Entry>,
+}
+
+/// What the small file holds.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct HardState {
     vote: Option<Vote>,
     purged: Option<LogId>,
-    entries: BTreeMap<u64, Entry>,
 }
 
 /// Why the log cannot be opened. Each reads as one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum LogOpenError {
     /// The journal cannot be opened.
-    #[error(transparent)]
-    Journal(#[from] OpenError),
+    #[error("cannot open the Raft log in {path}: {source}", path = path.display())]
+    Journal {
+        /// The Raft directory.
+        path: PathBuf,
+        /// Why.
+        source: JournalError,
+    },
+    /// The vote cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    HardState {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A record makes no sense to this version.
     #[error("the Raft log holds a record that cannot be decoded: {0}")]
     Undecodable(#[from] postcard::Error),
@@ -67,20 +77,10 @@ pub enum LogOpenError {
     Thread(io::Error),
 }
 
-struct Job {
-    work: Work,
-    done: Done,
-}
-
-enum Work {
-    Write(Vec<Vec<u8>>),
-    /// Replace everything by this.
-    Rewrite(Vec<Vec<u8>>),
-}
-
-enum Done {
-    Entries(LogFlushed<TypeConfig>),
-    Other(oneshot::Sender<io::Result<u64>>),
+enum Job {
+    Append { first: u64, records: Vec<Bytes>, done: LogFlushed<TypeConfig> },
+    Truncate { from: u64, done: oneshot::Sender<io::Result<()>> },
+    HardState { hard: HardState, done: oneshot::Sender<io::Result<()>> },
 }
 
 impl LogStore {
@@ -89,34 +89,30 @@ impl LogStore {
     /// # Errors
     /// See [`LogOpenError`].
     pub fn open(directory: &Path) -> Result<Self, LogOpenError> {
-        let (journal, records) = Journal::open(&directory.join(JOURNAL_FILE))?;
-        let mut state = State::default();
-        for record in records {
-            state.replay(postcard::from_bytes(&record)?);
-        }
-        let (writer, jobs) = mpsc::channel();
+        let (writer, state) = Writer::open(directory)?;
+        let (jobs, waiting) = mpsc::channel();
         thread::Builder::new()
             .name("raft-log".to_owned())
-            .spawn(move || write_jobs(journal, &jobs))
+            .spawn(move || writer.run(&waiting))
             .map_err(LogOpenError::Thread)?;
-        Ok(Self { state: Arc::new(Mutex::new(state)), writer })
+        Ok(Self { state: Arc::new(Mutex::new(state)), writer: jobs })
     }
 
     /// Whether there is anything in the log: a vote, or an entry that is or was there.
     #[must_use]
     pub fn is_initialized(&self) -> bool {
         let state = self.state();
-        state.vote.is_some() || state.purged.is_some() || !state.entries.is_empty()
+        state.hard.vote.is_some() || state.hard.purged.is_some() || !state.entries.is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while it is held")
     }
 
-    /// Hands operations to the writing thread and waits until they are durable.
-    async fn write(&self, work: Work) -> io::Result<u64> {
+    /// Hands a job to the writing thread and waits until it is durable.
+    async fn write(&self, job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Job) -> io::Result<()> {
         let (done, durable) = oneshot::channel();
-        self.send(Job { work, done: Done::Other(done) })?;
+        self.send(job(done))?;
         durable.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -126,77 +122,90 @@ impl LogStore {
 }
 
 impl State {
-    fn replay(&mut self, operation: Operation) {
-        match operation {
-            Operation::Vote(vote) => self.vote = Some(vote),
-            Operation::Append(entry) => {
-                self.entries.insert(entry.log_id.index, entry);
-            }
-            Operation::Truncate(from) => self.truncate(from),
-            Operation::Purge(up_to) => self.purge(up_to),
-        }
-    }
-
-    fn truncate(&mut self, from: u64) {
-        self.entries.split_off(&from);
-    }
-
-    fn purge(&mut self, up_to: LogId) {
-        self.entries = self.entries.split_off(&(up_to.index + 1));
-        self.purged = Some(up_to);
-    }
-
     fn last(&self) -> Option<LogId> {
-        self.entries.last_key_value().map(|(_, entry)| entry.log_id).or(self.purged)
+        self.entries.last_key_value().map(|(_, entry)| entry.log_id).or(self.hard.purged)
     }
-
-    /// Everything that a rewritten journal must hold.
-    fn operations(&self) -> Vec<Vec<u8>> {
-        let vote = self.vote.map(Operation::Vote);
-        let purge = self.purged.map(Operation::Purge);
-        let entries = self.entries.values().cloned().map(Operation::Append);
-        vote.into_iter().chain(purge).chain(entries).map(|operation| encode(&operation)).collect()
-    }
-}
-
-fn encode(operation: &Operation) -> Vec<u8> {
-    postcard::to_allocvec(operation).expect("every operation can be encoded into memory")
 }
 
 fn gone() -> io::Error {
     io::Error::other("the Raft log's thread has ended")
 }
 
-/// The writing thread: takes everything that waits, writes it, syncs once, reports.
-fn write_jobs(mut journal: Journal, jobs: &mpsc::Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
-        let mut done = Vec::new();
-        let mut result = Ok(());
-        for job in std::iter::once(first).chain(jobs.try_iter()) {
-            result = result.and_then(|()| match job.work {
-                Work::Write(records) => journal.append(&records),
-                Work::Rewrite(records) => journal.rewrite(&records),
-            });
-            done.push(job.done);
+/// The writing thread's belongings.
+struct Writer {
+    disk: RealDisk,
+    journal: Journal<RealDisk>,
+    hard_state_path: PathBuf,
+    purged: Option<LogId>,
+}
+
+impl Writer {
+    fn open(directory: &Path) -> Result<(Self, State), LogOpenError> {
+        let hard_state_path = directory.join(HARD_STATE_FILE);
+        let unreadable = |source| LogOpenError::HardState { path: hard_state_path.clone(), source };
+        let hard = match durable::read(&hard_state_path).map_err(unreadable)? {
+            Some(sealed) => postcard::from_bytes(durable::unseal(HARD_STATE_MAGIC, &sealed).map_err(unreadable)?)?,
+            None => HardState::default(),
+        };
+        let unopened = |source| LogOpenError::Journal { path: directory.to_path_buf(), source };
+        let mut disk = RealDisk;
+        let (mut journal, recovered) = Journal::open(&mut disk, &directory.join(LOG_DIRECTORY)).map_err(unopened)?;
+        if recovered.torn_bytes > 0 {
+            tracing::info!(bytes = recovered.torn_bytes, "cut a torn tail off the Raft log");
         }
-        let result = result.and_then(|()| journal.sync());
-        let bytes = journal.len_bytes();
-        for done in done {
-            // io::Error cannot be cloned; each gets its text.
-            let copy = result.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string()));
-            match done {
-                Done::Entries(callback) => callback.log_io_completed(copy.copied()),
-                Done::Other(reply) => {
-                    let _ = reply.send(copy.map(|()| bytes));
+        if let Some(purged) = hard.purged {
+            journal.purge(&mut disk, purged.index + 1).map_err(unopened)?;
+        }
+        let mut entries = BTreeMap::new();
+        for (index, record) in journal.read(&mut disk, ..).map_err(unopened)? {
+            entries.insert(index, postcard::from_bytes(&record)?);
+        }
+        let writer = Self { disk, journal, hard_state_path, purged: hard.purged };
+        Ok((writer, State { hard, entries }))
+    }
+
+    fn run(mut self, jobs: &mpsc::Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            let goes_on = match job {
+                Job::Append { first, records, done } => {
+                    let result = self.journal.append(&mut self.disk, first, &records).map_err(io::Error::other);
+                    report(result, |result| done.log_io_completed(result))
                 }
+                Job::Truncate { from, done } => {
+                    let result = self.journal.truncate(&mut self.disk, from).map_err(io::Error::other);
+                    report(result, |result| drop(done.send(result)))
+                }
+                Job::HardState { hard, done } => report(self.store_hard_state(hard), |result| drop(done.send(result))),
+            };
+            if !goes_on {
+                return;
             }
         }
-        if let Err(error) = result {
-            // Nothing is known about what reached the disk. Every later job finds the channel closed.
-            tracing::error!(%error, "the Raft log cannot be written");
-            return;
+    }
+
+    /// Stores the vote, and what was purged before purging it, so that a crash in between purges again at opening.
+    fn store_hard_state(&mut self, hard: HardState) -> io::Result<()> {
+        let bytes = postcard::to_allocvec(&hard).map_err(io::Error::other)?;
+        durable::replace(&self.hard_state_path, &durable::seal(HARD_STATE_MAGIC, &bytes))?;
+        match hard.purged {
+            Some(purged) if hard.purged != self.purged => {
+                self.purged = hard.purged;
+                self.journal.purge(&mut self.disk, purged.index + 1).map_err(io::Error::other)
+            }
+            _ => Ok(()),
         }
     }
+}
+
+/// Reports a write. After a failed one nothing is known about what reached the disk, so the thread must end; every
+/// later job then finds the channel closed.
+fn report(result: io::Result<()>, report: impl FnOnce(io::Result<()>)) -> bool {
+    let failure = result.as_ref().err().map(ToString::to_string);
+    report(result);
+    if let Some(error) = &failure {
+        tracing::error!(%error, "the Raft log cannot be written");
+    }
+    failure.is_none()
 }
 
 fn write_failed(error: &io::Error) -> StorageError {
@@ -217,7 +226,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
         let state = self.state();
-        Ok(LogState { last_purged_log_id: state.purged, last_log_id: state.last() })
+        Ok(LogState { last_purged_log_id: state.hard.purged, last_log_id: state.last() })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -225,16 +234,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let record = encode(&Operation::Vote(*vote));
-        self.write(Work::Write(vec![record]))
+        let hard = HardState { vote: Some(*vote), ..self.state().hard };
+        self.write(|done| Job::HardState { hard, done })
             .await
             .map_err(|e| StorageError::from(StorageIOError::write_vote(AnyError::new(&e))))?;
-        self.state().vote = Some(*vote);
+        self.state().hard = hard;
         Ok(())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        Ok(self.state().vote)
+        Ok(self.state().hard.vote)
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
@@ -243,36 +252,42 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let mut records = Vec::new();
+        let mut first = None;
         {
             let mut state = self.state();
             for entry in entries {
+                let index = entry.log_id.index;
                 assert!(
-                    state.last().is_none_or(|last| last.index + 1 == entry.log_id.index),
-                    "the Raft log would get a hole before entry {}",
-                    entry.log_id.index
+                    state.last().is_none_or(|last| last.index + 1 == index),
+                    "the Raft log would get a hole before entry {index}"
                 );
-                state.entries.insert(entry.log_id.index, entry.clone());
-                records.push(encode(&Operation::Append(entry)));
+                first.get_or_insert(index);
+                let record = postcard::to_allocvec(&entry)
+                    .map_err(|e| StorageError::from(StorageIOError::write_logs(AnyError::new(&e))))?;
+                records.push(Bytes::from(record));
+                state.entries.insert(index, entry);
             }
         }
-        self.send(Job { work: Work::Write(records), done: Done::Entries(callback) }).map_err(|e| write_failed(&e))
+        let Some(first) = first else {
+            callback.log_io_completed(Ok(()));
+            return Ok(());
+        };
+        self.send(Job::Append { first, records, done: callback }).map_err(|e| write_failed(&e))
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.state().truncate(log_id.index);
-        let record = encode(&Operation::Truncate(log_id.index));
-        self.write(Work::Write(vec![record])).await.map(|_| ()).map_err(|e| write_failed(&e))
+        self.state().entries.split_off(&log_id.index);
+        self.write(|done| Job::Truncate { from: log_id.index, done }).await.map_err(|e| write_failed(&e))
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.state().purge(log_id);
-        let record = encode(&Operation::Purge(log_id));
-        let bytes = self.write(Work::Write(vec![record])).await.map_err(|e| write_failed(&e))?;
-        let needed = self.state().operations();
-        if bytes > REWRITE_BYTES_MIN && bytes > 2 * needed.iter().map(|it| it.len() as u64).sum::<u64>() {
-            self.write(Work::Rewrite(needed)).await.map_err(|e| write_failed(&e))?;
-        }
-        Ok(())
+        let hard = {
+            let mut state = self.state();
+            state.entries = state.entries.split_off(&(log_id.index + 1));
+            state.hard.purged = Some(log_id);
+            state.hard
+        };
+        self.write(|done| Job::HardState { hard, done }).await.map_err(|e| write_failed(&e))
     }
 }
 
@@ -283,15 +298,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 pub fn open_directory(directory: &Path) -> io::Result<NodeId> {
     const ID_FILE: &str = "directory-id";
     std::fs::create_dir_all(directory)?;
-    crate::durable::sync_directory_of(directory)?;
+    durable::sync_directory_of(directory)?;
     let path = directory.join(ID_FILE);
-    if let Some(text) = crate::durable::read(&path)? {
+    if let Some(text) = durable::read(&path)? {
         let text = String::from_utf8_lossy(&text);
         return u64::from_str_radix(text.trim(), 16).map_err(|e| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{} holds no directory id: {e}", path.display()))
         });
     }
     let (id, _) = uuid::Uuid::new_v4().as_u64_pair();
-    crate::durable::replace(&path, format!("{id:016x}\n").as_bytes())?;
+    durable::replace(&path, format!("{id:016x}\n").as_bytes())?;
     Ok(id)
 }

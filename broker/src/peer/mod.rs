@@ -1,0 +1,3 @@
+//! Links between brokers.
+
+pub mod liveness;
