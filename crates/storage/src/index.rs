@@ -89,6 +89,12 @@ impl Index {
         at.checked_sub(1).map_or(0, |at| u64::from(self.offsets[at].1))
     }
 
+    /// The last offset of the indexed batch at `position`.
+    pub(crate) fn offset_at(&self, position: u64) -> Option<i64> {
+        let at = self.offsets.binary_search_by_key(&position, |entry| u64::from(entry.1)).ok()?;
+        Some(self.base_offset + i64::from(self.offsets[at].0))
+    }
+
     /// The position of the last indexed batch: everything behind it is known only by scanning.
     pub(crate) fn last_position(&self) -> u64 {
         self.offsets.last().map_or(0, |entry| u64::from(entry.1))

@@ -1,7 +1,7 @@
 //! One partition's log: a row of segments, the last of which grows.
 //!
-//! Offsets, in order: `start ≤ flushed ≤ end` (unless the start was moved past what was flushed). `end` moves only
-//! after the write returned; `flushed` moves only when a sync of everything below it has succeeded.
+//! Offsets: `start ≤ end` and `flushed ≤ end`. `end` moves only after the write returned; `flushed` moves only when a
+//! sync of everything below it has succeeded.
 //!
 //! The caller stamps base offset and leader epoch before appending and serialises all calls. The log asserts what it
 //! is told: offsets are contiguous and leader epochs never fall. A failed write or sync closes the log for writes
@@ -11,7 +11,7 @@ mod read;
 mod remove;
 
 use crate::disk::Disk;
-use crate::header::{BatchHeader, headers};
+use crate::header::{BatchHeader, HEADER_BYTES, headers};
 use crate::index::OFFSET_ENTRY_BYTES;
 use crate::poison::{Poison, Poisoned};
 use crate::segment::Segment;
@@ -101,6 +101,8 @@ pub struct Log<D: Disk> {
     /// How often names in the directory changed, and up to which change they are durable.
     names: u64,
     names_synced: u64,
+    /// Whether the name of the log's own directory is known to be durable.
+    directory_synced: bool,
     /// Base offset of the sealed segment whose file and index are held for reading.
     cold: Option<i64>,
     tail: Tail,
@@ -131,6 +133,7 @@ impl<D: Disk> Log<D> {
             // Nobody knows whether the names found at opening are durable.
             names: 1,
             names_synced: 0,
+            directory_synced: false,
             cold: None,
             tail,
             poison: Poison::default(),
@@ -296,7 +299,7 @@ impl<D: Disk> Log<D> {
 
     fn round(&mut self, disk: &mut D, offset: i64) -> Result<Option<SyncRound<D::SyncHandle>>, Poisoned> {
         self.poison.check()?;
-        if offset <= self.flushed {
+        if offset <= self.flushed && !self.segments.iter().any(|segment| segment.cut_unsynced) {
             return Ok(None);
         }
         let handles = self.handles(disk, offset);
@@ -310,7 +313,8 @@ impl<D: Disk> Log<D> {
         for at in 0..self.segments.len() {
             let segment_end = self.segment_end(at);
             let segment = &mut self.segments[at];
-            if segment_end > self.flushed && segment.base_offset < offset {
+            let grew = segment_end > self.flushed && segment.base_offset < offset;
+            if grew || segment.cut_unsynced {
                 segment.open_file(disk, &self.directory)?;
                 handles.push(disk.sync_handle(segment.file.as_ref().expect("just opened")));
             }
@@ -318,8 +322,7 @@ impl<D: Disk> Log<D> {
         if self.names_synced < self.names {
             handles.push(disk.dir_sync_handle(&self.directory)?);
         }
-        if let (0, Some(parent)) = (self.names_synced, self.directory.parent()) {
-            // The first round since opening: the log's directory may itself be new.
+        if let (false, Some(parent)) = (self.directory_synced, self.directory.parent()) {
             handles.push(disk.dir_sync_handle(parent)?);
         }
         Ok(handles)
@@ -331,7 +334,10 @@ impl<D: Disk> Log<D> {
         if target.truncations == self.truncations {
             assert!(target.offset <= self.end, "only written data is synced");
             self.names_synced = self.names_synced.max(target.names);
+            self.directory_synced = true;
             self.flushed = self.flushed.max(target.offset);
+            // Nothing was cut since the round began, and the round covered all cuts.
+            self.segments.iter_mut().for_each(|segment| segment.cut_unsynced = false);
             self.settle_sealed(disk);
         }
         self.flushed
@@ -357,6 +363,7 @@ impl<D: Disk> Log<D> {
     /// Syncs everything and writes the indexes, so that the next opening need not scan. Returns the recovery point.
     pub fn close(mut self, disk: &mut D) -> Result<i64, Poisoned> {
         self.sync(disk)?;
+        self.settle_sealed(disk);
         self.segments.back_mut().expect("a log has an active segment").write_index(disk, &self.directory);
         Ok(self.flushed)
     }
@@ -364,7 +371,7 @@ impl<D: Disk> Log<D> {
     /// Writes the indexes of sealed segments that are durable now, and lets go of their files.
     fn settle_sealed(&mut self, disk: &mut D) {
         for at in 0..self.segments.len() - 1 {
-            if self.segment_end(at) > self.flushed {
+            if self.segment_end(at) > self.flushed || self.segments[at].cut_unsynced {
                 break;
             }
             let segment = &mut self.segments[at];
@@ -372,7 +379,7 @@ impl<D: Disk> Log<D> {
                 segment.write_index(disk, &self.directory);
             }
             if self.cold != Some(segment.base_offset) {
-                (segment.file, segment.index) = (None, None);
+                segment.close();
             }
         }
     }
@@ -387,6 +394,26 @@ impl<D: Disk> Log<D> {
         self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
     }
 
+    /// Opens the segment at `at` and says from where to scan for `offset`. An index that was read from disk and leads
+    /// astray is rebuilt.
+    fn approach(&mut self, disk: &mut D, at: usize, offset: i64) -> io::Result<u64> {
+        self.open_segment(disk, at)?;
+        let segment = &mut self.segments[at];
+        let index = segment.index.as_ref().expect("just loaded");
+        let position = index.position(offset);
+        let expected = index.offset_at(position);
+        if !segment.index_on_disk || expected.is_none() {
+            return Ok(position);
+        }
+        let mut header = [0; HEADER_BYTES];
+        let read = disk.read_at(segment.file.as_ref().expect("just opened"), position, &mut header)?;
+        if BatchHeader::parse(&header[..read]).map(|header| header.last_offset()) == expected {
+            return Ok(position);
+        }
+        segment.rebuild_index(disk, &self.directory, self.config.index_interval_bytes)?;
+        Ok(segment.index.as_ref().expect("just rebuilt").position(offset))
+    }
+
     /// Makes sure that a segment's file and index can be used for reading. At most one sealed and synced segment is
     /// kept open, so that a thousand logs do not use up the process's files.
     fn open_segment(&mut self, disk: &mut D, at: usize) -> io::Result<()> {
@@ -397,11 +424,9 @@ impl<D: Disk> Log<D> {
         let base_offset = segment.base_offset;
         if let Some(previous) = self.cold.take().filter(|previous| *previous != base_offset) {
             let previous_at = self.segment_at(previous);
-            let settled = self.segment_end(previous_at) <= self.flushed;
             let sealed = previous_at + 1 < self.segments.len();
-            let previous = &mut self.segments[previous_at];
-            if settled && sealed {
-                (previous.file, previous.index) = (None, None);
+            if sealed && self.segment_end(previous_at) <= self.flushed {
+                self.segments[previous_at].close();
             }
         }
         let segment = &mut self.segments[at];

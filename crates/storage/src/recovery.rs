@@ -5,7 +5,8 @@
 //! byte: lengths, CRCs, contiguous offsets, leader epochs that never fall. At the first bad batch the log is cut, and
 //! **every later segment is deleted**: what stands behind a hole is not part of the log.
 //!
-//! Recovery is idempotent: it only removes, and what it leaves passes the same checks again.
+//! Recovery is idempotent: it only removes, and what it leaves passes the same checks again. Whatever may have been
+//! cut without a sync, now or by a process that was killed, is synced with the next sync round.
 
 use crate::disk::{Disk, OpenMode};
 use crate::header::BatchHeader;
@@ -231,13 +232,8 @@ impl<D: Disk> Opening<'_, D> {
     fn settled(&mut self, mut examined: Examined<D>, next_base: Option<i64>) -> Examined<D> {
         if next_base.is_some() && examined.bad.is_none() {
             let segment = &mut examined.segment;
-            if examined.end <= self.options.recovery_point && !segment.index_on_disk {
-                segment.write_index(self.disk, self.directory);
-            }
-            segment.file = None;
-            if segment.index_on_disk {
-                segment.index = None;
-            }
+            segment.cut_unsynced = !segment.index_on_disk;
+            segment.close();
         }
         examined
     }
@@ -269,6 +265,7 @@ impl<D: Disk> Opening<'_, D> {
         }
         active.remove_index(self.disk, self.directory)?;
         active.index_on_disk = false;
+        active.cut_unsynced = !self.options.clean || self.recovered.cut.is_some();
         if active.first_timestamp.is_none() {
             active.first_timestamp = active.find(self.disk, 0, |_| true)?.map(|(_, header)| header.max_timestamp);
         }

@@ -128,6 +128,9 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) index: Option<Index>,
     /// Whether the index files on disk are those of the whole, durable segment.
     pub(crate) index_on_disk: bool,
+    /// Whether the file was, or may have been, cut since it was last synced: until then a power loss could bring back
+    /// what was cut off, behind which a later segment would look like one that does not belong here.
+    pub(crate) cut_unsynced: bool,
     pub(crate) max: MaxTimestamp,
     /// Largest timestamp of the first batch, from which `segment.ms` counts.
     pub(crate) first_timestamp: Option<i64>,
@@ -142,8 +145,16 @@ impl<D: Disk> Segment<D> {
 
     /// A segment whose data file has `len` bytes, of which nothing else is known yet.
     pub(crate) const fn found(base_offset: i64, len: u64, file: Option<D::File>) -> Self {
-        let max = MaxTimestamp::NONE;
-        Self { base_offset, len, file, index: None, index_on_disk: false, max, first_timestamp: None }
+        Self {
+            base_offset,
+            len,
+            file,
+            index: None,
+            index_on_disk: false,
+            cut_unsynced: false,
+            max: MaxTimestamp::NONE,
+            first_timestamp: None,
+        }
     }
 
     /// Appends whole batches, whose headers and positions within the write are `batches`.
@@ -185,6 +196,14 @@ impl<D: Disk> Segment<D> {
         Ok(())
     }
 
+    /// Lets go of the file, and of the index if it can be loaded again.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
+        if self.index_on_disk {
+            self.index = None;
+        }
+    }
+
     /// Loads the index from its files; returns whether it was there and sound.
     pub(crate) fn load_index(&mut self, disk: &mut D, directory: &Path) -> io::Result<bool> {
         if self.index.is_some() {
@@ -215,7 +234,7 @@ impl<D: Disk> Segment<D> {
             max.observe(&header);
             index.observe(&header, position, max, index_interval_bytes);
         }
-        (self.file, self.index, self.max) = (Some(file), Some(index), max);
+        (self.file, self.index, self.max, self.index_on_disk) = (Some(file), Some(index), max, false);
         Ok(())
     }
 

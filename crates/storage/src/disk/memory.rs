@@ -234,7 +234,6 @@ impl MemoryDisk {
         }
         self.boot += 1;
         self.forget_unreachable();
-        self.bytes_stored = self.files.values().map(|inode| inode.content.len() as u64).sum();
         lost
     }
 
@@ -279,6 +278,7 @@ impl MemoryDisk {
         }
         self.directories.retain(|id, _| reached.contains(id));
         self.files.retain(|id, inode| reached_files.contains(id) || Arc::strong_count(&inode.handles) > 1);
+        self.bytes_stored = self.files.values().map(|inode| inode.content.len() as u64).sum();
     }
 
     fn node(&self, path: &Path) -> io::Result<Node> {

@@ -107,11 +107,10 @@ impl<D: Disk> Log<D> {
         at_least_one: bool,
     ) -> Result<Bytes, ReadError> {
         let at = self.segment_at(from);
-        self.open_segment(disk, at)?;
+        let position = self.approach(disk, at, from)?;
         let segment = &self.segments[at];
         let file = segment.file.as_ref().expect("just opened");
         let corrupt = ReadError::Corrupt { base_offset: segment.base_offset, offset: from };
-        let position = segment.index.as_ref().expect("just loaded").position(from);
         let left = usize::try_from(segment.len - position).expect("a segment is below 2 GiB");
         let mut wanted = bytes_max.saturating_add(APPROACH_BYTES).min(left);
         loop {
@@ -151,10 +150,9 @@ impl<D: Disk> Log<D> {
         mut visit: impl FnMut(&BatchHeader) -> ControlFlow<B>,
     ) -> Result<Option<B>, ReadError> {
         for at in self.segment_at(from)..self.segments.len() {
-            self.open_segment(disk, at)?;
+            let position = self.approach(disk, at, from)?;
             let segment = &self.segments[at];
             let file = segment.file.as_ref().expect("just opened");
-            let position = segment.index.as_ref().expect("just loaded").position(from);
             let mut scanner = Scanner::new(position, segment.len, false);
             loop {
                 match scanner.next(disk, file)? {

@@ -19,11 +19,13 @@ pub struct Retention {
 impl<D: Disk> Log<D> {
     /// Removes every batch that holds a record at or past `offset`; returns the new end offset, which is lower than
     /// `offset` when that lay inside a batch. Does nothing when the log ends there already (the caller's leader
-    /// epochs still have to be cut).
+    /// epochs still have to be cut). Should the cut take the batch that contains the log's start, the log is empty at
+    /// its start.
     ///
     /// The removal of whole segments is made durable here, since a later segment that came back after a power loss
-    /// might continue newly appended data without a visible seam. The cut inside a segment is not: should the old
-    /// bytes come back, so does an older state of the log, and a mixture fails its CRC.
+    /// might continue newly appended data without a visible seam. The cut inside a segment becomes durable with the
+    /// next sync round: should the old bytes come back before, so does an older state of the log, and a mixture fails
+    /// its CRC.
     pub fn truncate_to(&mut self, disk: &mut D, offset: i64) -> Result<i64, Poisoned> {
         self.poison.check()?;
         if offset >= self.end {
@@ -39,6 +41,9 @@ impl<D: Disk> Log<D> {
         let cut = self.cut(disk, offset);
         self.poison.guard("a truncation", cut)?;
         self.flushed = self.flushed.min(self.end);
+        if self.end < self.start {
+            self.truncate_fully_and_start_at(disk, self.start)?;
+        }
         Ok(self.end)
     }
 
@@ -56,12 +61,12 @@ impl<D: Disk> Log<D> {
             disk.sync_dir(&self.directory)?;
             self.names_synced = self.names;
         }
-        self.open_segment(disk, at)?;
+        let start = self.approach(disk, at, offset)?;
         self.cold = None;
         let segment = &mut self.segments[at];
-        let start = segment.index.as_ref().expect("just loaded").position(offset);
         if let Some((position, header)) = segment.find(disk, start, |header| header.end_offset() > offset)? {
             disk.truncate(segment.file.as_ref().expect("just opened"), position)?;
+            segment.cut_unsynced = true;
             segment.len = position;
             self.end = header.base_offset;
             segment.index.as_mut().expect("just loaded").truncate(position, self.end);
@@ -149,7 +154,6 @@ impl<D: Disk> Log<D> {
             removed += 1;
         }
         self.names += u64::from(removed > 0);
-        self.flushed = self.flushed.max(self.start);
         Ok(removed)
     }
 

@@ -1,0 +1,10 @@
+//! Stories and properties of the log, its recovery, the checkpoints, the journal and the memory disk.
+
+mod append;
+mod checkpoints;
+mod disks;
+mod journal;
+mod model;
+mod recovery;
+mod truncate;
+mod vocabulary;
