@@ -2,11 +2,22 @@
 //!
 //! * [`transport`]: byte streams, and every transport setting in one place.
 //! * [`connection`]: one ordered, pipelined Kafka connection on a byte stream.
+//! * [`client`]: the way to brokers and what is known of the cluster ([`metadata`]), shared by what follows.
+//! * [`admin`]: topics and offsets.
+//! * [`history`]: the event format that checkers read.
 //!
 //! All futures are `Send`.
 
+pub mod admin;
+pub mod backoff;
+pub mod client;
 pub mod connection;
+pub mod history;
+pub mod metadata;
 pub mod transport;
 
+pub use admin::{Admin, NewTopic, OffsetSpec};
+pub use client::{Client, ClientConfig, ClientError};
 pub use connection::{Connection, ConnectionConfig, ConnectionError};
+pub use metadata::ClusterView;
 pub use transport::{Address, Dialer, TlsFiles, Transport};

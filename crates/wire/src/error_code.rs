@@ -250,7 +250,11 @@ mod tests {
             let theirs = number.err().expect("the crate knows it");
             let ours = code.name().replace("_EXCEPTION", "").replace('_', "").to_lowercase();
             assert_eq!(format!("{theirs:?}").replace("Exception", "").to_lowercase(), ours, "{code}");
-            assert_eq!(theirs.is_retriable(), code.is_retriable(), "{code}");
+            // Kafka made 51 retriable after the table from which the crate was generated.
+            assert!(
+                theirs.is_retriable() == code.is_retriable() || code == ErrorCode::CONCURRENT_TRANSACTIONS,
+                "{code}"
+            );
         }
     }
 
