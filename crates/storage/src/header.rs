@@ -1,15 +1,13 @@
-//! The header of a stored record batch, as far as a log needs it: owned, so that it outlives the bytes.
+//! The header of a stored record batch, as far as a log needs it: owned, so that it outlives the bytes, and readable
+//! from the header alone, since a walk over a segment does not read the records.
 
-/// Bytes of a record batch header (magic 2).
-pub const HEADER_BYTES: usize = 61;
-/// Bytes in front of what `batch length` counts: base offset and the length itself.
-const LENGTH_PREFIX_BYTES: usize = 12;
+pub use minisr_wire::batch::HEADER_BYTES;
+use minisr_wire::batch::{ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL, LENGTH_OVERHEAD_BYTES};
+
 /// Where the bytes covered by the CRC start.
 const CRC_START: usize = 21;
 
 const ATTRIBUTE_CODEC: i16 = 0b111;
-const ATTRIBUTE_TRANSACTIONAL: i16 = 1 << 4;
-const ATTRIBUTE_CONTROL: i16 = 1 << 5;
 
 /// The fixed part of one record batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +52,7 @@ impl BatchHeader {
         }
         let header = Self {
             base_offset: i64_at(0),
-            size: usize::try_from(i32_at(8)).ok()? + LENGTH_PREFIX_BYTES,
+            size: usize::try_from(i32_at(8)).ok()? + LENGTH_OVERHEAD_BYTES,
             leader_epoch: i32_at(12),
             crc: i32_at(17).cast_unsigned(),
             attributes: i16_at(21),

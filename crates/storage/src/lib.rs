@@ -24,6 +24,10 @@
 //! pass their CRC, without gap, with leader epochs that never fall; it contains everything below the flushed offset
 //! unless the disk itself lost it, and then it says so; recovering twice gives the same.
 //!
+//! **Open files.** A log keeps one file open, its active segment; a second while somebody reads an older segment; and
+//! those sealed but not yet synced. Indexes are read and written whole. So a thousand partitions need some two thousand
+//! descriptors, and the process has to raise its soft limit, which is often 1,024.
+//!
 //! Nothing here knows about time, threads or the network. All input and output goes through [`disk::Disk`].
 
 pub mod checkpoint;

@@ -219,6 +219,7 @@ impl<D: Disk> Log<D> {
                 let (next_offset, last_epoch) = run.end.unwrap_or((self.end, self.last_epoch));
                 assert_eq!(header.base_offset, next_offset, "an appended batch continues the log");
                 assert!(last_epoch <= Some(header.leader_epoch), "leader epochs never fall along the log");
+                debug_assert!(header.crc_matches(&bytes[position..position + header.size]), "the caller checks CRCs");
                 if self.must_roll(&header, run.bytes) {
                     run.add_buffer(&bytes[piece_start..position]);
                     self.write(disk, &mut run)?;

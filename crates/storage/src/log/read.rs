@@ -7,6 +7,7 @@ use crate::index::MaxTimestamp;
 use crate::segment::{Found, Scanner};
 use crate::tail::whole_batches;
 use bytes::{Bytes, BytesMut};
+use minisr_wire::batch::{BatchView, records};
 use std::io;
 use std::ops::ControlFlow;
 use thiserror::Error;
@@ -209,39 +210,13 @@ impl<D: Disk> Log<D> {
 /// answered by its first offset, so that a consumer starts at most one batch early.
 fn first_record_at(header: &BatchHeader, batch: &[u8], timestamp: i64, start: i64) -> Option<TimestampOffset> {
     let leader_epoch = header.leader_epoch;
-    let whole =
-        TimestampOffset { offset: header.base_offset.max(start), timestamp: header.max_timestamp, leader_epoch };
-    if header.is_compressed() {
-        return Some(whole);
-    }
-    let mut records = batch.get(crate::header::HEADER_BYTES..header.size)?;
-    for _ in 0..header.record_count {
-        let (length, rest) = varint(records)?;
-        let length = usize::try_from(length).ok()?;
-        let (_attributes, body) = rest.get(..length)?.split_first()?;
-        let (timestamp_delta, body) = varint(body)?;
-        let (offset_delta, _) = varint(body)?;
-        let found = TimestampOffset {
-            offset: header.base_offset.saturating_add(offset_delta),
-            timestamp: header.base_timestamp.saturating_add(timestamp_delta),
-            leader_epoch,
-        };
-        if found.timestamp >= timestamp && found.offset >= start {
-            return Some(found);
+    let view = BatchView::parse(batch).ok()?;
+    let mut records = records(&view).into_iter().flatten().map_while(Result::ok);
+    let found = records.find(|record| record.timestamp_ms >= timestamp && record.offset >= start);
+    Some(match found {
+        Some(record) => TimestampOffset { offset: record.offset, timestamp: record.timestamp_ms, leader_epoch },
+        None => {
+            TimestampOffset { offset: header.base_offset.max(start), timestamp: header.max_timestamp, leader_epoch }
         }
-        records = &rest[length..];
-    }
-    Some(whole)
-}
-
-/// A zigzag varint and what follows it.
-fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    let mut raw = 0_u64;
-    for (at, byte) in bytes.iter().enumerate().take(10) {
-        raw |= u64::from(byte & 0x7f) << (7 * at);
-        if byte & 0x80 == 0 {
-            return Some(((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed(), &bytes[at + 1..]));
-        }
-    }
-    None
+    })
 }

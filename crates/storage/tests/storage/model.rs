@@ -242,7 +242,7 @@ fn expected_read(model: &Model, from: i64, upper: i64, max: usize) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn model_memory_disk_agrees(steps in steps(), tail_bytes_max in prop_oneof![Just(0), Just(700), Just(1 << 20)]) {
@@ -251,7 +251,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 25, ..ProptestConfig::default() })]
 
     #[test]
     fn model_real_disk_agrees(steps in steps(), tail_bytes_max in prop_oneof![Just(0), Just(700)]) {

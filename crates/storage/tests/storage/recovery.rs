@@ -173,7 +173,7 @@ fn recovery_lost_or_unsound_index_is_rebuilt() {
     assert!(recovered.verified_bytes > 0);
     assert_eq!(recovered.cut, None);
     assert_eq!(contents(&mut disk, &mut log).len(), 25);
-    drop(log.close(&mut disk).unwrap());
+    log.close(&mut disk).unwrap();
     assert!(files(&mut disk).contains(indexes[0]), "written again");
 }
 

@@ -2,53 +2,21 @@
 
 use bytes::Bytes;
 use minisr_storage::disk::memory::{Survives, Unsynced};
-use minisr_storage::header::HEADER_BYTES;
 use minisr_storage::{BatchHeader, Disk, Log, LogConfig, MemoryDisk, OpenOptions, Recovered};
+use minisr_wire::batch::{BatchBuilder, Producer, stamp};
 use std::path::Path;
 
 pub const DIRECTORY: &str = "/data/topic-0";
 
-/// A stamped batch of `records` small records whose values are `payload` bytes of `fill`.
+/// A stamped batch of `records` small records whose values are `payload` bytes of `fill`, one millisecond apart.
 pub fn batch_of(base_offset: i64, epoch: i32, records: i32, timestamp: i64, payload: usize, fill: u8) -> Bytes {
-    let mut body = Vec::new();
-    for delta in 0..records {
-        let mut record = vec![0_u8];
-        varint(&mut record, i64::from(delta));
-        varint(&mut record, i64::from(delta));
-        varint(&mut record, -1);
-        varint(&mut record, payload as i64);
-        record.extend(std::iter::repeat_n(fill, payload));
-        varint(&mut record, 0);
-        varint(&mut body, record.len() as i64);
-        body.extend(record);
+    let mut builder = BatchBuilder::new(payload);
+    for delta in 0..i64::from(records) {
+        builder.append(timestamp + delta, None, Some(&vec![fill; payload]), &[]);
     }
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
-    bytes.extend(base_offset.to_be_bytes());
-    bytes.extend(((HEADER_BYTES - 12 + body.len()) as i32).to_be_bytes());
-    bytes.extend(epoch.to_be_bytes());
-    bytes.push(2);
-    bytes.extend([0; 4]);
-    bytes.extend(0_i16.to_be_bytes());
-    bytes.extend((records - 1).to_be_bytes());
-    bytes.extend(timestamp.to_be_bytes());
-    bytes.extend((timestamp + i64::from(records) - 1).to_be_bytes());
-    bytes.extend((-1_i64).to_be_bytes());
-    bytes.extend((-1_i16).to_be_bytes());
-    bytes.extend((-1_i32).to_be_bytes());
-    bytes.extend(records.to_be_bytes());
-    bytes.extend(body);
-    let crc = crc32c::crc32c(&bytes[21..]);
-    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    let mut bytes = builder.finish(Producer::NONE).to_vec();
+    stamp(&mut bytes, base_offset, epoch);
     bytes.into()
-}
-
-fn varint(out: &mut Vec<u8>, value: i64) {
-    let mut raw = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while raw >= 0x80 {
-        out.push(raw as u8 | 0x80);
-        raw >>= 7;
-    }
-    out.push(raw as u8);
 }
 
 /// A batch of one record of 100 bytes.
