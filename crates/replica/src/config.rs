@@ -4,6 +4,7 @@
 //! ranges; topic-level settings override [`TopicDefaults`] through the metadata image.
 
 use minisr_logic::BrokerId;
+use minisr_logic::partition::Settings;
 
 /// When data counts as stored, `log.flush.policy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +109,14 @@ impl Config {
             producer_id_expiration_ms: 86_400_000,
             alter_partition_retry_ms: 500,
             topic: TopicDefaults::default(),
+        }
+    }
+
+    /// What decisions need of these settings.
+    pub(crate) fn logic(&self) -> Settings {
+        Settings {
+            replica_lag_time_max_ms: self.replica_lag_time_max_ms,
+            alter_partition_retry_ms: self.alter_partition_retry_ms,
         }
     }
 }

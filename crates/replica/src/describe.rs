@@ -1,6 +1,11 @@
 //! What a shard tells about itself to those who watch.
 
-use minisr_logic::{BrokerId, Epoch, Offset, PartitionEpoch, TopicPartition};
+use minisr_logic::partition::{LagKind, Role};
+use minisr_logic::{BrokerId, Epoch, Millis, Offset, PartitionEpoch, TopicPartition};
+use minisr_storage::Disk;
+
+use crate::isr::members;
+use crate::partition::Partition;
 
 /// What this broker is for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,17 +18,6 @@ pub enum RoleName {
     Offline,
 }
 
-/// Why a follower is outside the ISR or about to leave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lag {
-    /// It sends no fetches.
-    Stuck,
-    /// It fetches but does not reach the leader's log end.
-    Slow,
-    /// It is outside the ISR and catching up.
-    Bootstrapping,
-}
-
 /// One replica of one partition at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionDescription {
@@ -33,8 +27,8 @@ pub struct PartitionDescription {
     pub role: RoleName,
     /// The leader, if this broker knows one.
     pub leader: Option<BrokerId>,
-    /// The leader epoch this broker acts in.
-    pub leader_epoch: Epoch,
+    /// The leader epoch this broker acts in; `None` before the first metadata.
+    pub leader_epoch: Option<Epoch>,
     /// The partition epoch this broker has seen.
     pub partition_epoch: PartitionEpoch,
     /// First offset kept.
@@ -45,14 +39,51 @@ pub struct PartitionDescription {
     pub flushed: Offset,
     /// The next offset to write.
     pub log_end: Offset,
-    /// The committed ISR.
+    /// On a leader: the committed ISR.
     pub isr: Vec<BrokerId>,
     /// The ISR this leader has proposed and not yet heard about.
     pub proposed_isr: Option<Vec<BrokerId>>,
     /// On a leader: its followers that lag, and how many records they lack (`None`: never heard from in this epoch).
-    pub lagging: Vec<(BrokerId, Lag, Option<i64>)>,
+    pub lagging: Vec<(BrokerId, LagKind, Option<i64>)>,
     /// Producers waiting for the high watermark.
     pub waiting_acks: usize,
     /// Bytes on disk.
     pub size_bytes: u64,
+}
+
+pub(crate) fn describe<D: Disk>(now: Millis, partition: &Partition<D>) -> PartitionDescription {
+    let replica = &partition.replica;
+    let log = replica.log();
+    let mut description = PartitionDescription {
+        partition: partition.key,
+        role: RoleName::Offline,
+        leader: None,
+        leader_epoch: replica.leader_epoch(),
+        partition_epoch: replica.partition_epoch(),
+        log_start: log.cursors.log_start(),
+        high_watermark: log.cursors.high_watermark(),
+        flushed: log.cursors.flushed(),
+        log_end: log.cursors.written(),
+        isr: Vec::new(),
+        proposed_isr: None,
+        lagging: Vec::new(),
+        waiting_acks: 0,
+        size_bytes: partition.log.size_bytes(),
+    };
+    match replica.role() {
+        Role::Leader(leader) => {
+            description.role = RoleName::Leader;
+            description.leader = Some(leader.me());
+            description.isr = members(leader.isr().settled());
+            description.proposed_isr = leader.isr().proposal().map(|proposal| members(&proposal.isr));
+            description.lagging = leader.lagging(now, log);
+            description.waiting_acks = leader.waiting_acks();
+        }
+        Role::Follower(follower) => {
+            description.role = RoleName::Follower;
+            description.leader = follower.leader();
+        }
+        Role::Offline => {}
+    }
+    description
 }

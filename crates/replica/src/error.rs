@@ -75,4 +75,13 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// One of the directory's small files cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] minisr_storage::checkpoint::CheckpointError),
+    /// At closing: a log could not be flushed, so this was not a clean stop.
+    #[error("a log could not be flushed: {reason}")]
+    Unflushed {
+        /// Which, and why.
+        reason: String,
+    },
 }

@@ -22,18 +22,34 @@
 //! the log offline and acknowledges nothing (13).
 
 mod config;
+mod deadlines;
 mod describe;
 mod error;
 mod event;
+mod fetcher;
+mod flush;
+mod follow;
+mod isr;
+mod open;
 mod output;
+mod partition;
+mod roles;
+mod serve;
+mod settings;
 mod shard;
+mod upkeep;
+mod waiting;
 
 pub use config::{Config, FlushPolicy, TopicDefaults};
-pub use describe::{Lag, PartitionDescription, RoleName};
+pub use describe::{PartitionDescription, RoleName};
 pub use error::{AlterPartitionError, AppendError, FetchError, ListOffsetsError, OpenError};
 pub use event::{
     Acks, Append, BatchSummary, EpochEnd, Event, FetchPartition, FetchReply, FetchRequest, Fetched, FetchedPartition,
     FetcherId, Isolation, IsrCommitted, ProducerBatch, Reader, Ticket,
 };
+pub use minisr_logic::partition::LagKind;
+pub use open::RecoveryReport;
 pub use output::{AlterPartition, Appended, Notice, Output};
-pub use shard::{ListedOffset, OffsetSpec, RecoveryReport, Shard};
+pub use partition::summary_of as batch_summary;
+pub use serve::{ListedOffset, OffsetSpec};
+pub use shard::Shard;

@@ -139,6 +139,11 @@ pub enum Notice {
         /// The partition.
         partition: TopicPartition,
     },
+    /// A small file in the data directory could not be written; it is tried again later.
+    DirectoryWarning {
+        /// A sentence.
+        what: String,
+    },
     /// Something that should not happen but is survived.
     Warning {
         /// The partition.

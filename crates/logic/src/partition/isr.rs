@@ -71,6 +71,12 @@ impl Isr {
         Self { settled, partition_epoch, proposal: None, proposals: 0, refused_until: None }
     }
 
+    /// Numbers proposals from `first` on, so that an answer to an earlier leadership's proposal fits none of these.
+    #[must_use]
+    pub fn numbered_from(self, first: u64) -> Self {
+        Self { proposals: first, ..self }
+    }
+
     /// The members that the controller has committed.
     #[must_use]
     pub fn settled(&self) -> &BTreeSet<BrokerId> {

@@ -147,6 +147,12 @@ impl Leader {
         }
     }
 
+    /// The broker it runs on.
+    #[must_use]
+    pub fn me(&self) -> BrokerId {
+        self.me
+    }
+
     /// The epoch it leads in.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -245,7 +251,7 @@ impl Leader {
     }
 
     /// Credits a fetch whose epoch and divergence checks have passed: the follower holds everything below
-    /// `fetch_offset`, and everything below `flushed` on stable storage.
+    /// `fetch_offset`, and everything below `flushed` on stable storage (one that does not say fetches only from there).
     pub fn follower_fetched(
         &mut self,
         now: Millis,
@@ -256,7 +262,7 @@ impl Leader {
     ) {
         let log_end = log.cursors.written();
         assert!(fetch_offset <= log_end, "the range check comes before the credit");
-        let counted = log.cursors.policy().counted(fetch_offset, flushed.unwrap_or(Offset::ZERO).min(fetch_offset));
+        let counted = log.cursors.policy().counted(fetch_offset, flushed.unwrap_or(fetch_offset));
         let broker_epoch = self.members.broker_epoch(id);
         let Some(follower) = self.followers.get_mut(&id) else { return };
         follower.fetched(now, counted, log_end);

@@ -264,6 +264,15 @@ impl Replica {
         }
     }
 
+    /// The leader's side, if it leads.
+    #[must_use]
+    pub fn leader(&self) -> Option<&Leader> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader),
+            _ => None,
+        }
+    }
+
     /// The leader's side, with the log, if it leads.
     pub fn as_leader(&mut self) -> Option<(&mut Leader, &mut LogState)> {
         match &mut self.role {
@@ -315,7 +324,8 @@ impl Replica {
         );
         self.log.epochs.assign(epoch, self.log.cursors.written());
         self.log.cursors.lower_high_watermark_to_acked();
-        let isr = Isr::settled_at(view.isr, view.partition_epoch);
+        let first_correlation = u64::from(epoch.0.unsigned_abs()) << 32;
+        let isr = Isr::settled_at(view.isr, view.partition_epoch).numbered_from(first_correlation);
         let mut leader = Leader::new(now, self.me, epoch, view.members, isr, &self.log, self.settings);
         // A sole member of the ISR commits what it has.
         let end = self.log.cursors.written();

@@ -1,0 +1,177 @@
+//! Following: the fetches to send, and what is done with each answer.
+//!
+//! An answer counts for a partition only if the replica still stands where it stood when it asked, in the same leader
+//! epoch (trap 17). A diverging epoch leads to a cut and nothing else (trap 5). The leader's high watermark is taken
+//! over after its records were appended.
+
+use minisr_logic::partition::{OutOfRange, Position};
+use minisr_logic::{Millis, Offset, TopicPartition};
+use minisr_storage::Disk;
+
+use crate::config::FlushPolicy;
+use crate::error::FetchError;
+use crate::event::{FetchPartition, FetchReply, FetchRequest, Fetched, FetcherId, Reader};
+use crate::output::{Notice, Output};
+use crate::partition::PartitionError;
+use crate::shard::Shard;
+
+impl<D: Disk> Shard<D> {
+    /// Sends what fetch loops want to ask now.
+    pub(crate) fn send_fetches(&mut self, now: Millis, outputs: &mut Vec<Output>) {
+        let Self { fetchers, partitions, config, broker_epoch, .. } = self;
+        let position = |key: TopicPartition| partitions.get_mut(&key)?.position();
+        let mut position = position;
+        while let Some(next) = fetchers.next_fetch(now, config, &mut position) {
+            let reader = Reader::Replica { id: config.broker, broker_epoch: *broker_epoch };
+            let request = FetchRequest {
+                reader,
+                max_wait_ms: config.replica_fetch_wait_max_ms,
+                min_bytes: config.replica_fetch_min_bytes,
+                max_bytes: config.replica_fetch_response_max_bytes,
+                partitions: next
+                    .asked
+                    .iter()
+                    .map(|(partition, position)| FetchPartition {
+                        partition: *partition,
+                        current_leader_epoch: Some(position.epoch),
+                        fetch_offset: position.fetch_offset,
+                        last_fetched_epoch: position.last_fetched_epoch,
+                        log_start: Some(position.log_start),
+                        flushed: (config.flush == FlushPolicy::Commit).then_some(position.flushed),
+                        max_bytes: config.replica_fetch_max_bytes,
+                    })
+                    .collect(),
+            };
+            outputs.push(Output::SendFetch { fetcher: next.fetcher, correlation: next.correlation, request });
+        }
+    }
+
+    pub(crate) fn on_fetch_response(
+        &mut self,
+        now: Millis,
+        fetcher: FetcherId,
+        correlation: u64,
+        reply: &FetchReply,
+        disk: &mut D,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(in_flight) = self.fetchers.answered(fetcher, correlation) else { return };
+        for (at, answer) in reply.partitions.iter().enumerate() {
+            let key = answer.partition;
+            // Answers come in the order asked; a leader of another make may not keep it.
+            let same_place = in_flight.asked.get(at).filter(|(asked, _)| *asked == key);
+            let Some((_, asked)) = same_place.or_else(|| in_flight.asked.iter().find(|(asked, _)| *asked == key))
+            else {
+                continue;
+            };
+            if !self.is_current(key, fetcher, asked) {
+                continue;
+            }
+            match &answer.result {
+                Ok(fetched) => self.on_fetched(now, key, fetched, disk, outputs),
+                Err(error) => self.on_fetch_error(now, key, *error, disk, outputs),
+            }
+        }
+        // A partition that was left out of the answer is asked for again with the next fetch.
+    }
+
+    fn is_current(&mut self, key: TopicPartition, fetcher: FetcherId, asked: &Position) -> bool {
+        let Some(partition) = self.partitions.get_mut(&key) else { return false };
+        let Some((follower, log)) = partition.replica.as_follower() else { return false };
+        follower.leader() == Some(fetcher.leader) && follower.is_current(log, asked)
+    }
+
+    fn on_fetched(
+        &mut self,
+        now: Millis,
+        key: TopicPartition,
+        fetched: &Fetched,
+        disk: &mut D,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(partition) = self.partitions.get_mut(&key) else { return };
+        self.touched.insert(key);
+        if let Some(leader_end) = fetched.diverging {
+            let Some((follower, log)) = partition.replica.as_follower() else { return };
+            let to = follower.truncation_point(log, leader_end);
+            self.truncate(now, key, to, disk, outputs);
+            return;
+        }
+        match partition.apply_fetched(now, disk, fetched) {
+            Ok(applied) => {
+                if let Some(what) = applied.unfit {
+                    outputs.push(Output::Notice(Notice::Warning { partition: key, what }));
+                    self.fetchers.partition_failed(now, key, &self.config);
+                } else {
+                    self.fetchers.partition_served(key);
+                }
+                if applied.new_log_start.is_some() {
+                    self.drop_below_start(key, disk, outputs);
+                }
+            }
+            Err(error) => self.fail_partition(key, &error.to_string(), outputs),
+        }
+    }
+
+    fn on_fetch_error(
+        &mut self,
+        now: Millis,
+        key: TopicPartition,
+        error: FetchError,
+        disk: &mut D,
+        outputs: &mut Vec<Output>,
+    ) {
+        match error {
+            FetchError::FencedLeaderEpoch { .. } => self.fetchers.partition_fenced(key),
+            FetchError::OffsetOutOfRange { log_start, log_end } => {
+                let Some(partition) = self.partitions.get_mut(&key) else { return };
+                let Some((follower, log)) = partition.replica.as_follower() else { return };
+                match follower.out_of_range(log, log_start, log_end) {
+                    OutOfRange::TruncateTo(to) => self.truncate(now, key, to, disk, outputs),
+                    OutOfRange::RestartAt(at) => {
+                        let from = log.cursors.written();
+                        let high_watermark = log.cursors.high_watermark();
+                        let restarted = partition.restart_at(disk, at);
+                        self.note_cut(key, from, at, high_watermark, restarted, outputs);
+                    }
+                    OutOfRange::Retry => self.fetchers.partition_failed(now, key, &self.config),
+                }
+            }
+            _ => self.fetchers.partition_failed(now, key, &self.config),
+        }
+    }
+
+    fn truncate(&mut self, now: Millis, key: TopicPartition, to: Offset, disk: &mut D, outputs: &mut Vec<Output>) {
+        let Some(partition) = self.partitions.get_mut(&key) else { return };
+        let before = partition.position();
+        let (from, high_watermark) = {
+            let cursors = &partition.replica.log().cursors;
+            (cursors.written(), cursors.high_watermark())
+        };
+        let cut = partition.truncate(now, disk, to);
+        if cut.is_ok() && partition.position() == before {
+            // Nothing went, so the same question would get the same answer.
+            let what = format!("the leader says this log diverges, but there is nothing to cut at {to}");
+            outputs.push(Output::Notice(Notice::Warning { partition: key, what }));
+            self.fetchers.partition_failed(now, key, &self.config);
+            return;
+        }
+        self.note_cut(key, from, to, high_watermark, cut, outputs);
+    }
+
+    fn note_cut(
+        &mut self,
+        key: TopicPartition,
+        from: Offset,
+        to: Offset,
+        high_watermark: Offset,
+        cut: Result<(), PartitionError>,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.touched.insert(key);
+        match cut {
+            Ok(()) => outputs.push(Output::Notice(Notice::Truncated { partition: key, from, to, high_watermark })),
+            Err(error) => self.fail_partition(key, &error.to_string(), outputs),
+        }
+    }
+}

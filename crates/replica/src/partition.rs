@@ -1,0 +1,381 @@
+//! A log paired with the state that decisions see: whatever is written, cut or dropped goes through here, so that the
+//! two never disagree.
+//!
+//! Order kept: the leader-epoch checkpoint is written before the first batch of an epoch; a log start is checkpointed
+//! by the shard before segments go; producer state that reaches past a cut is rebuilt from the log. After a failed
+//! write or sync the replica has no role any more ([`Partition::fail`]).
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use minisr_logic::partition::{
+    AckPolicy, Admitted, AppendError, BatchSummary, Committed, Cursors, EpochCache, LogState, Position, ProducerBatch,
+    Producers, Replica, Ticket,
+};
+use minisr_logic::{Epoch, Millis, Offset, TopicPartition};
+use minisr_storage::checkpoint::{self, Durability, PartitionMetadata};
+use minisr_storage::{BatchHeader, Cut, Disk, Log, OpenOptions, Poisoned, ReadError};
+
+use crate::config::{Config, FlushPolicy};
+use crate::event::{Append, Fetched};
+use crate::settings::TopicSettings;
+
+/// One hosted partition.
+#[derive(Debug)]
+pub(crate) struct Partition<D: Disk> {
+    pub(crate) key: TopicPartition,
+    /// The topic's name, as in the directory's name.
+    pub(crate) topic: String,
+    pub(crate) replica: Replica,
+    pub(crate) log: Log<D>,
+    pub(crate) settings: TopicSettings,
+    directory: PathBuf,
+    durability: Durability,
+    /// Whether the leader-epoch checkpoint as last written may vanish in a power loss.
+    epochs_unsynced: bool,
+    /// Whether anything was appended since this was last cleared: an idle log's tail is let go of.
+    pub(crate) appended_lately: bool,
+    /// How many segments there were when rolled ones were last asked about.
+    segments_seen: usize,
+}
+
+/// What is known from the checkpoints about a partition that is about to be opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) clean: bool,
+    pub(crate) recovery_point: i64,
+    pub(crate) log_start: i64,
+    pub(crate) high_watermark: i64,
+}
+
+/// What a follower did with a leader's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// How many batches were appended.
+    pub(crate) batches: usize,
+    /// The log start to move to, if the leader's rose.
+    pub(crate) new_log_start: Option<Offset>,
+    /// Why the rest was not appended, if it was not.
+    pub(crate) unfit: Option<String>,
+}
+
+/// A log that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PartitionError {
+    #[error(transparent)]
+    Open(#[from] minisr_storage::OpenError),
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::CheckpointError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Poisoned(#[from] Poisoned),
+}
+
+/// The name of a partition's directory.
+pub(crate) fn directory_name(topic: &str, partition: i32) -> String {
+    format!("{topic}-{partition}")
+}
+
+impl<D: Disk> Partition<D> {
+    /// Makes the directory of a partition that this broker has never hosted, and its empty log.
+    pub(crate) fn create(
+        disk: &mut D,
+        root: &Path,
+        topic: &str,
+        key: TopicPartition,
+        settings: TopicSettings,
+        config: &Config,
+    ) -> Result<Self, PartitionError> {
+        let directory = root.join(directory_name(topic, key.partition));
+        disk.create_dir_all(&directory)
+            .map_err(|source| checkpoint::CheckpointError::Io { name: directory.display().to_string(), source })?;
+        // Synced, since a log without a known topic id may not be used again after a power loss (trap 21).
+        let metadata = PartitionMetadata { topic_id: key.topic.0 }.encode();
+        checkpoint::write(disk, &directory, checkpoint::PARTITION_METADATA, metadata.as_bytes(), Durability::Synced)?;
+        let (partition, _) = Self::open(disk, root, topic, key, settings, config, Known::default(), Millis(0))?;
+        Ok(partition)
+    }
+
+    /// Opens and recovers a partition's directory.
+    #[allow(clippy::too_many_arguments, reason = "each comes from elsewhere, and there is one caller")]
+    pub(crate) fn open(
+        disk: &mut D,
+        root: &Path,
+        topic: &str,
+        key: TopicPartition,
+        settings: TopicSettings,
+        config: &Config,
+        known: Known,
+        now: Millis,
+    ) -> Result<(Self, Option<Cut>), PartitionError> {
+        let directory = root.join(directory_name(topic, key.partition));
+        let options =
+            OpenOptions { clean: known.clean, recovery_point: known.recovery_point, start_offset: known.log_start };
+        let (mut log, recovered) = Log::open(disk, &directory, settings.log.clone(), options)?;
+        let epochs = load_epochs(disk, &directory, &mut log, &recovered.epochs)?;
+        let producers = scan_producers(disk, &mut log, now)?;
+        let (policy, durability) = match config.flush {
+            FlushPolicy::Commit => (AckPolicy::Flushed, Durability::Synced),
+            FlushPolicy::Never | FlushPolicy::Interval { .. } => (AckPolicy::Written, Durability::Written),
+        };
+        let cursors = Cursors::recovered(
+            policy,
+            Offset(log.start_offset()),
+            Offset(known.high_watermark),
+            Offset(log.flushed_offset()),
+            Offset(log.end_offset()),
+        );
+        let replica = Replica::new(config.broker, config.logic(), LogState::new(cursors, epochs, producers));
+        let mut partition = Self {
+            key,
+            topic: topic.to_owned(),
+            replica,
+            log,
+            settings,
+            directory,
+            durability,
+            epochs_unsynced: true,
+            appended_lately: false,
+            segments_seen: 1,
+        };
+        partition.write_epochs(disk)?;
+        Ok((partition, recovered.cut))
+    }
+
+    /// A producer's batch: refuse, decide, write. The ticket of an `acks=all` append is queued when this succeeds.
+    /// `StorageFailed` means that the write failed just now: the caller takes the partition offline.
+    pub(crate) fn append(&mut self, now: Millis, disk: &mut D, append: Append) -> Result<Committed, AppendError> {
+        let Append { ticket, partition: _, batch, summary, acks, timeout_ms } = append;
+        self.refuse_size(batch.len())?;
+        if self.replica.has_failed() {
+            return Err(AppendError::StorageFailed);
+        }
+        let Some((leader, log)) = self.replica.as_leader() else { return Err(AppendError::NotLeader) };
+        let (base_offset, epoch) = match leader.admit(now, log, ticket, &summary, acks, timeout_ms)? {
+            Admitted::Duplicate { base_offset } => return Ok(Committed { base_offset, epoch: None }),
+            Admitted::Write { base_offset, epoch } => (base_offset, epoch),
+        };
+        let stamped = stamp(batch, base_offset, epoch);
+        let appended = self.log.append(disk, &[stamped]).map_err(|_| AppendError::StorageFailed)?;
+        self.appended_lately = true;
+        let Some((leader, log)) = self.replica.as_leader() else { unreachable!("it led a moment ago") };
+        leader.written(now, log, Offset(appended.end_offset));
+        Ok(Committed { base_offset, epoch: Some(epoch) })
+    }
+
+    fn refuse_size(&self, size_bytes: usize) -> Result<(), AppendError> {
+        let max_bytes = self.settings.max_message_bytes;
+        if size_bytes > max_bytes {
+            return Err(AppendError::MessageTooLarge { size_bytes, max_bytes });
+        }
+        let max_bytes = u64::from(self.settings.log.segment_bytes);
+        if size_bytes as u64 > max_bytes {
+            return Err(AppendError::RecordListTooLarge { size_bytes, max_bytes });
+        }
+        Ok(())
+    }
+
+    /// A follower appends what its leader sent in answer to a fetch that is still current.
+    pub(crate) fn apply_fetched(
+        &mut self,
+        now: Millis,
+        disk: &mut D,
+        fetched: &Fetched,
+    ) -> Result<Applied, PartitionError> {
+        let mut applied = Applied { batches: 0, new_log_start: None, unfit: None };
+        let mut pieces = Vec::with_capacity(fetched.records.len());
+        let mut new_epoch = false;
+        for piece in &fetched.records {
+            let taken = self.admit_piece(now, piece, &mut applied, &mut new_epoch);
+            if taken > 0 {
+                pieces.push(piece.slice(..taken));
+            }
+            if applied.unfit.is_some() {
+                break;
+            }
+        }
+        if new_epoch {
+            self.write_epochs(disk)?;
+        }
+        if !pieces.is_empty() {
+            let appended = self.log.append(disk, &pieces)?;
+            self.appended_lately = true;
+            let (follower, log) = self.replica.as_follower().expect("checked by the caller");
+            follower.appended(log, Offset(appended.end_offset));
+        }
+        if applied.unfit.is_none() {
+            let (follower, log) = self.replica.as_follower().expect("checked by the caller");
+            if follower.adopt(log, fetched.high_watermark, fetched.log_start) {
+                applied.new_log_start = Some(log.cursors.log_start());
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Checks the batches of one piece and takes them into epochs and producer state. Returns how many bytes may be
+    /// written; notes in `applied` why the rest may not.
+    fn admit_piece(&mut self, now: Millis, piece: &Bytes, applied: &mut Applied, new_epoch: &mut bool) -> usize {
+        let mut at = 0;
+        while at < piece.len() {
+            let Some(header) = BatchHeader::parse(&piece[at..]) else {
+                applied.unfit = Some(format!("no batch header in {} bytes", piece.len() - at));
+                break;
+            };
+            let Some(batch) = piece.get(at..at + header.size) else {
+                // A leader of another make may cut the last batch short; what is whole is good.
+                break;
+            };
+            if !header.crc_matches(batch) {
+                applied.unfit = Some(format!("the batch at offset {} fails its CRC", header.base_offset));
+                break;
+            }
+            let (follower, log) = self.replica.as_follower().expect("checked by the caller");
+            let (base_offset, epoch) = (Offset(header.base_offset), Epoch(header.leader_epoch));
+            if let Err(unfit) = follower.check_batch(log, base_offset, epoch) {
+                applied.unfit = Some(format!("{unfit:?}"));
+                break;
+            }
+            *new_epoch |= log.epochs.assign(epoch, base_offset);
+            log.producers.record(now, &summary_of(&header), base_offset);
+            log.note_admitted(Offset(header.end_offset()));
+            applied.batches += 1;
+            at += header.size;
+        }
+        at
+    }
+
+    /// Cuts the log to end at `to`, which is not past its end (a cut at the end removes conflicting epochs only).
+    pub(crate) fn truncate(&mut self, now: Millis, disk: &mut D, to: Offset) -> Result<(), PartitionError> {
+        let end = Offset(self.log.truncate_to(disk, to.0)?);
+        assert!(end <= to, "the log was to end at {to}, not {end}");
+        let log = self.replica.log_mut();
+        log.truncate(end);
+        if log.producers.reaches(end) {
+            log.producers = scan_producers(disk, &mut self.log, now)?;
+        }
+        self.write_epochs(disk)?;
+        Ok(())
+    }
+
+    /// Drops everything and begins anew at `at`.
+    pub(crate) fn restart_at(&mut self, disk: &mut D, at: Offset) -> Result<(), PartitionError> {
+        self.log.truncate_fully_and_start_at(disk, at.0)?;
+        self.replica.log_mut().restart(at);
+        self.write_epochs(disk)?;
+        Ok(())
+    }
+
+    /// Removes segments below the log start, which has been raised and checkpointed.
+    pub(crate) fn drop_below_start(&mut self, disk: &mut D) -> Result<(), PartitionError> {
+        let start = self.replica.log().cursors.log_start();
+        self.log.advance_start(disk, start.0)?;
+        self.write_epochs(disk)?;
+        Ok(())
+    }
+
+    /// Writes the leader-epoch checkpoint, as durably as the flush policy asks.
+    pub(crate) fn write_epochs(&mut self, disk: &mut D) -> Result<(), PartitionError> {
+        self.write_epochs_as(disk, self.durability)
+    }
+
+    /// Makes the leader-epoch checkpoint durable before the data it describes is: recovery rebuilds epochs only from
+    /// data past the recovery point.
+    pub(crate) fn settle_epochs(&mut self, disk: &mut D) -> Result<(), PartitionError> {
+        if self.epochs_unsynced { self.write_epochs_as(disk, Durability::Synced) } else { Ok(()) }
+    }
+
+    fn write_epochs_as(&mut self, disk: &mut D, durability: Durability) -> Result<(), PartitionError> {
+        let entries: Vec<_> = self.replica.log().epochs.entries().map(|(epoch, start)| (epoch.0, start.0)).collect();
+        let content = checkpoint::encode_leader_epochs(&entries);
+        checkpoint::write(disk, &self.directory, checkpoint::LEADER_EPOCHS, content.as_bytes(), durability)?;
+        self.epochs_unsynced = durability == Durability::Written;
+        Ok(())
+    }
+
+    /// Where a follower stands; `None` for any other role.
+    pub(crate) fn position(&mut self) -> Option<Position> {
+        let (follower, log) = self.replica.as_follower()?;
+        Some(follower.position(log))
+    }
+
+    /// Whether the log has begun a new segment since this was last asked; what it left behind is to be synced.
+    pub(crate) fn take_rolled(&mut self) -> bool {
+        let segments = self.log.segment_count();
+        std::mem::replace(&mut self.segments_seen, segments) < segments
+    }
+
+    /// The log failed: no role any more. Returns the producers to disappoint.
+    pub(crate) fn fail(&mut self) -> Vec<(Ticket, Result<Committed, AppendError>)> {
+        self.replica.fail().into()
+    }
+}
+
+/// Leader epochs as checkpointed, completed by what recovery read; rebuilt from the whole log when the checkpoint
+/// cannot be used.
+fn load_epochs<D: Disk>(
+    disk: &mut D,
+    directory: &Path,
+    log: &mut Log<D>,
+    recovered: &[(i32, i64)],
+) -> Result<EpochCache, PartitionError> {
+    let name = checkpoint::LEADER_EPOCHS;
+    let stored = match checkpoint::read_text(disk, directory, name) {
+        Ok(text) => text.map(|text| checkpoint::decode_leader_epochs(name, &text)),
+        Err(checkpoint::CheckpointError::Malformed { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let mut epochs = EpochCache::default();
+    let mut add = |epoch: i32, start: i64| {
+        if epochs.latest().is_none_or(|(latest, _)| latest.0 < epoch) {
+            epochs.assign(Epoch(epoch), Offset(start));
+        }
+    };
+    if let Some(Ok(stored)) = stored {
+        stored.into_iter().chain(recovered.iter().copied()).for_each(|(epoch, start)| add(epoch, start));
+    } else {
+        let start = log.start_offset();
+        log.scan(disk, start, |header| {
+            add(header.leader_epoch, header.base_offset.max(start));
+            ControlFlow::<()>::Continue(())
+        })?;
+    }
+    epochs.truncate_prefix(Offset(log.start_offset()));
+    Ok(epochs)
+}
+
+/// Producer state from the whole log.
+fn scan_producers<D: Disk>(disk: &mut D, log: &mut Log<D>, now: Millis) -> Result<Producers, PartitionError> {
+    let mut producers = Producers::default();
+    let start = log.start_offset();
+    log.scan(disk, start, |header| {
+        producers.record(now, &summary_of(header), Offset(header.base_offset));
+        ControlFlow::<()>::Continue(())
+    })?;
+    Ok(producers)
+}
+
+/// What decisions need to know of a batch, from its header; for whoever makes an [`crate::Append`].
+#[must_use]
+pub fn summary_of(header: &BatchHeader) -> BatchSummary {
+    let producer = (header.producer_id >= 0 && header.base_sequence >= 0).then_some(ProducerBatch {
+        id: header.producer_id,
+        epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+    });
+    BatchSummary {
+        records: header.last_offset_delta.saturating_add(1),
+        max_timestamp_ms: header.max_timestamp,
+        producer,
+    }
+}
+
+/// Writes base offset and leader epoch into a batch's header; its CRC does not cover them. In place when nobody else
+/// holds the buffer, else into a copy, which then does not keep a larger receive buffer alive.
+fn stamp(batch: Bytes, base_offset: Offset, epoch: Epoch) -> Bytes {
+    let mut batch = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    batch[0..8].copy_from_slice(&base_offset.0.to_be_bytes());
+    batch[12..16].copy_from_slice(&epoch.0.to_be_bytes());
+    batch.freeze()
+}

@@ -1,0 +1,343 @@
+//! Serving readers: fetches of followers and consumers, and the two questions about offsets.
+//!
+//! A fetch is looked at twice. On arrival each partition is checked and, for a follower, **credited**: only after its
+//! leader epoch, its registration and the divergence check are right (traps 4 and 10), so a refused or diverging
+//! fetch moves nothing. Then, at once or when something it waits for has happened, the answer is read, with every
+//! check but the credit made again, and each cursor read once (bugs 17 and 18 of the zoo).
+
+use std::collections::BTreeSet;
+
+use minisr_logic::partition::{EpochEnd, EpochRefusal, FollowerRefusal, PositionCheck, Replica};
+use minisr_logic::{BrokerId, Epoch, Millis, Offset, TopicPartition};
+use minisr_storage::Disk;
+
+use crate::error::{FetchError, ListOffsetsError};
+use crate::event::{FetchPartition, FetchReply, FetchRequest, Fetched, FetchedPartition, Isolation, Reader, Ticket};
+use crate::output::{Notice, Output};
+use crate::partition::Partition;
+use crate::shard::Shard;
+
+/// Which offset ListOffsets wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// −2: the log start.
+    Earliest,
+    /// −1: the high watermark, last stable offset or log end, by the kind of reader.
+    Latest,
+    /// −3: the record with the largest timestamp.
+    MaxTimestamp,
+    /// The first record at or after this time (milliseconds since 1970).
+    Timestamp(i64),
+}
+
+/// The answer to ListOffsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedOffset {
+    /// The offset; `None` when no record is that new (−1 on the wire).
+    pub offset: Option<Offset>,
+    /// Its record's timestamp; `None` where none was looked up (−1 on the wire).
+    pub timestamp_ms: Option<i64>,
+    /// Its record's leader epoch, if known.
+    pub leader_epoch: Option<Epoch>,
+}
+
+/// What a partition has for a reader.
+enum Readable {
+    /// Records up to `limit`, if that is past the reader's offset, and perhaps a high watermark to tell.
+    Prefix { limit: Offset, owes_high_watermark: bool },
+    /// The reader's log is not a prefix of this one.
+    Diverging(EpochEnd),
+}
+
+impl<D: Disk> Shard<D> {
+    pub(crate) fn on_fetch(
+        &mut self,
+        now: Millis,
+        ticket: Ticket,
+        request: FetchRequest,
+        disk: &mut D,
+        outputs: &mut Vec<Output>,
+    ) {
+        for older in self.waiting.superseded_by(&request) {
+            self.answer_waiting(older, disk, outputs);
+        }
+        if let Reader::Replica { id, broker_epoch } = request.reader {
+            for entry in &request.partitions {
+                self.credit(now, id, broker_epoch, entry);
+            }
+        }
+        if self.may_answer(&request, disk) {
+            let reply = self.read_all(&request, disk, outputs);
+            outputs.push(Output::Fetched { ticket, reply });
+        } else {
+            self.waiting.park(now, ticket, request);
+        }
+    }
+
+    /// A follower's fetch acknowledges everything below its offset, if nothing speaks against it.
+    fn credit(
+        &mut self,
+        now: Millis,
+        id: BrokerId,
+        broker_epoch: Option<minisr_logic::BrokerEpoch>,
+        entry: &FetchPartition,
+    ) {
+        let reader = Reader::Replica { id, broker_epoch };
+        let Ok(Readable::Prefix { .. }) = self.readable(reader, entry) else { return };
+        let Some(partition) = self.partitions.get_mut(&entry.partition) else { return };
+        let Some((leader, log)) = partition.replica.as_leader() else { return };
+        leader.follower_fetched(now, log, id, entry.fetch_offset, entry.flushed);
+        self.touched.insert(entry.partition);
+    }
+
+    /// What this partition has for this reader, or why nothing. Changes nothing.
+    fn readable(&self, reader: Reader, entry: &FetchPartition) -> Result<Readable, FetchError> {
+        let partition = self.hosted(entry.partition)?;
+        let replica = &partition.replica;
+        let log = replica.log();
+        check_epoch(replica, entry.current_leader_epoch)?;
+        let leader = replica.leader().ok_or(FetchError::NotLeader)?;
+        let log_end = log.cursors.written();
+        let (limit, owes_high_watermark) = match reader {
+            Reader::Replica { id, broker_epoch } => {
+                leader.check_follower(id, broker_epoch).map_err(|refusal| match refusal {
+                    FollowerRefusal::NotReplica => FetchError::NotReplica,
+                    FollowerRefusal::StaleBrokerEpoch => FetchError::StaleBrokerEpoch,
+                })?;
+                (log_end, leader.owes_high_watermark(id, log))
+            }
+            Reader::Consumer { isolation: Isolation::ReadUncommitted } => (log.cursors.high_watermark(), false),
+            Reader::Consumer { isolation: Isolation::ReadCommitted } => (log.cursors.last_stable(), false),
+        };
+        match replica.check_position(entry.fetch_offset, entry.last_fetched_epoch, log_end) {
+            PositionCheck::Prefix => Ok(Readable::Prefix { limit, owes_high_watermark }),
+            PositionCheck::Diverging(end) => Ok(Readable::Diverging(end)),
+            PositionCheck::OutOfRange => {
+                Err(FetchError::OffsetOutOfRange { log_start: log.cursors.log_start(), log_end })
+            }
+        }
+    }
+
+    fn hosted(&self, key: TopicPartition) -> Result<&Partition<D>, FetchError> {
+        match self.partitions.get(&key) {
+            Some(partition) if partition.replica.has_failed() => Err(FetchError::LogOffline),
+            Some(partition) => Ok(partition),
+            None if self.offline.contains_key(&key) => Err(FetchError::LogOffline),
+            None => Err(FetchError::UnknownPartition),
+        }
+    }
+
+    /// Whether there is no reason to wait: nobody wants to, enough data is there, or there is news other than data.
+    fn may_answer(&mut self, request: &FetchRequest, disk: &mut D) -> bool {
+        if request.max_wait_ms == 0 || request.partitions.is_empty() {
+            return true;
+        }
+        let mut any_data = request.min_bytes == 0;
+        for entry in &request.partitions {
+            match self.readable(request.reader, entry) {
+                Err(_) | Ok(Readable::Diverging(_) | Readable::Prefix { owes_high_watermark: true, .. }) => {
+                    return true;
+                }
+                Ok(Readable::Prefix { limit, .. }) => any_data |= limit > entry.fetch_offset,
+            }
+        }
+        any_data && (request.min_bytes <= 1 || self.readable_bytes(request, disk) >= request.min_bytes)
+    }
+
+    /// How many bytes an answer would carry, for the few readers that wait for more than one.
+    fn readable_bytes(&mut self, request: &FetchRequest, disk: &mut D) -> usize {
+        let mut sum = 0;
+        for entry in &request.partitions {
+            let Ok(Readable::Prefix { limit, .. }) = self.readable(request.reader, entry) else { continue };
+            let Some(partition) = self.partitions.get_mut(&entry.partition) else { continue };
+            let chunks = partition.log.read_chunks(disk, entry.fetch_offset.0, limit.0, entry.max_bytes, true);
+            sum += chunks.map_or(0, |chunks| chunks.iter().map(bytes::Bytes::len).sum());
+        }
+        sum
+    }
+
+    /// Reads the answer: whole batches in the order asked, within the limits, but the first batch in any case.
+    fn read_all(&mut self, request: &FetchRequest, disk: &mut D, outputs: &mut Vec<Output>) -> FetchReply {
+        let mut left = request.max_bytes;
+        let mut empty = true;
+        let mut partitions = Vec::with_capacity(request.partitions.len());
+        for entry in &request.partitions {
+            let result = self.read_one(request.reader, entry, left, empty, disk, outputs);
+            if let Ok(fetched) = &result {
+                let size = fetched.records.iter().map(bytes::Bytes::len).sum::<usize>();
+                empty &= size == 0;
+                left = left.saturating_sub(size);
+            }
+            partitions.push(FetchedPartition { partition: entry.partition, result });
+        }
+        FetchReply { partitions }
+    }
+
+    fn read_one(
+        &mut self,
+        reader: Reader,
+        entry: &FetchPartition,
+        left: usize,
+        at_least_one: bool,
+        disk: &mut D,
+        outputs: &mut Vec<Output>,
+    ) -> Result<Fetched, FetchError> {
+        let readable = self.readable(reader, entry)?;
+        let Some(partition) = self.partitions.get_mut(&entry.partition) else {
+            return Err(FetchError::UnknownPartition);
+        };
+        let cursors = partition.replica.log().cursors;
+        let mut fetched = Fetched {
+            records: Vec::new(),
+            high_watermark: cursors.high_watermark(),
+            last_stable: cursors.last_stable(),
+            log_start: cursors.log_start(),
+            diverging: None,
+        };
+        match readable {
+            Readable::Diverging(end) => fetched.diverging = Some(end),
+            Readable::Prefix { limit, .. } => {
+                let max_bytes = left.min(entry.max_bytes);
+                if limit > entry.fetch_offset && (max_bytes > 0 || at_least_one) {
+                    let chunks =
+                        partition.log.read_chunks(disk, entry.fetch_offset.0, limit.0, max_bytes, at_least_one);
+                    fetched.records = chunks.map_err(|error| {
+                        let what = format!("reading at {} failed: {error}", entry.fetch_offset);
+                        outputs.push(Output::Notice(Notice::Warning { partition: entry.partition, what }));
+                        FetchError::LogOffline
+                    })?;
+                }
+                if let (Reader::Replica { id, .. }, Some((leader, log))) = (reader, partition.replica.as_leader()) {
+                    leader.high_watermark_sent(id, log);
+                }
+            }
+        }
+        Ok(fetched)
+    }
+
+    // ---- waiting fetches -----------------------------------------------------------------------------------------
+
+    /// Answers the waiting fetches for which something in `touched` is news.
+    pub(crate) fn wake_fetches(&mut self, touched: &BTreeSet<TopicPartition>, disk: &mut D, outputs: &mut Vec<Output>) {
+        let mut woken = BTreeSet::new();
+        for &key in touched {
+            let waiting: Vec<Ticket> = self.waiting.at(key).filter(|ticket| !woken.contains(ticket)).collect();
+            for ticket in waiting {
+                if self.is_news(ticket, key, disk) {
+                    woken.insert(ticket);
+                }
+            }
+        }
+        for ticket in woken {
+            self.answer_waiting(ticket, disk, outputs);
+        }
+    }
+
+    /// Whether this waiting fetch may be answered because of what this partition has now.
+    fn is_news(&mut self, ticket: Ticket, key: TopicPartition, disk: &mut D) -> bool {
+        let Some(request) = self.waiting.get(ticket) else { return false };
+        let reader = request.reader;
+        let entries = request.partitions.iter().filter(|entry| entry.partition == key);
+        let mut data = false;
+        for entry in entries {
+            match self.readable(reader, entry) {
+                Err(_) | Ok(Readable::Diverging(_) | Readable::Prefix { owes_high_watermark: true, .. }) => {
+                    return true;
+                }
+                Ok(Readable::Prefix { limit, .. }) => data |= limit > entry.fetch_offset,
+            }
+        }
+        if !data || request.min_bytes <= 1 {
+            return data;
+        }
+        let (request, min_bytes) = (request.clone(), request.min_bytes);
+        self.readable_bytes(&request, disk) >= min_bytes
+    }
+
+    /// Answers a waiting fetch with what there is.
+    pub(crate) fn answer_waiting(&mut self, ticket: Ticket, disk: &mut D, outputs: &mut Vec<Output>) {
+        let Some(request) = self.waiting.take(ticket) else { return };
+        let reply = self.read_all(&request, disk, outputs);
+        outputs.push(Output::Fetched { ticket, reply });
+    }
+
+    // ---- questions about offsets ---------------------------------------------------------------------------------
+
+    /// Looks up an offset. Answered at once.
+    pub fn list_offset(
+        &mut self,
+        key: TopicPartition,
+        spec: OffsetSpec,
+        reader: Reader,
+        current_leader_epoch: Option<Epoch>,
+        disk: &mut D,
+    ) -> Result<ListedOffset, ListOffsetsError> {
+        let replica = &self.hosted(key)?.replica;
+        check_epoch(replica, current_leader_epoch)?;
+        replica.leader().ok_or(FetchError::NotLeader)?;
+        let (log, knows_high_watermark) = (replica.log(), replica.knows_high_watermark());
+        let upper = match reader {
+            Reader::Replica { .. } => log.cursors.written(),
+            Reader::Consumer { isolation: Isolation::ReadUncommitted } => log.cursors.high_watermark(),
+            Reader::Consumer { isolation: Isolation::ReadCommitted } => log.cursors.last_stable(),
+        };
+        // A new leader may not know yet what is committed; its answer could be lower than its predecessor's.
+        let is_consumer = matches!(reader, Reader::Consumer { .. });
+        let past_end = |listed: ListedOffset| {
+            if is_consumer && !knows_high_watermark { Err(ListOffsetsError::OffsetNotAvailable) } else { Ok(listed) }
+        };
+        match spec {
+            OffsetSpec::Earliest => Ok(ListedOffset {
+                offset: Some(log.cursors.log_start()),
+                timestamp_ms: None,
+                leader_epoch: log.epochs.entries().next().map(|(epoch, _)| epoch),
+            }),
+            OffsetSpec::Latest => past_end(ListedOffset {
+                offset: Some(upper),
+                timestamp_ms: None,
+                leader_epoch: log.epochs.latest().map(|(epoch, _)| epoch),
+            }),
+            OffsetSpec::MaxTimestamp | OffsetSpec::Timestamp(_) => {
+                let partition = self.partitions.get_mut(&key).ok_or(FetchError::UnknownPartition)?;
+                let timestamp = match spec {
+                    OffsetSpec::Timestamp(timestamp) => Some(timestamp),
+                    _ => partition.log.max_timestamp().map(|max| max.timestamp),
+                };
+                let found = timestamp
+                    .map(|timestamp| partition.log.offset_for_timestamp(disk, timestamp, upper.0))
+                    .transpose()
+                    .map_err(|_| FetchError::LogOffline)?
+                    .flatten();
+                match found {
+                    Some(found) => Ok(ListedOffset {
+                        offset: Some(Offset(found.offset)),
+                        timestamp_ms: Some(found.timestamp),
+                        leader_epoch: Some(Epoch(found.leader_epoch)),
+                    }),
+                    None => past_end(ListedOffset { offset: None, timestamp_ms: None, leader_epoch: None }),
+                }
+            }
+        }
+    }
+
+    /// OffsetForLeaderEpoch: where `epoch` ends in this leader's log. `None` is (−1, −1) on the wire.
+    pub fn epoch_end(
+        &self,
+        key: TopicPartition,
+        current_leader_epoch: Option<Epoch>,
+        epoch: Epoch,
+    ) -> Result<Option<EpochEnd>, FetchError> {
+        let replica = &self.hosted(key)?.replica;
+        check_epoch(replica, current_leader_epoch)?;
+        replica.leader().ok_or(FetchError::NotLeader)?;
+        let log = replica.log();
+        Ok(log.epochs.end_offset_for(epoch, log.cursors.written()))
+    }
+}
+
+fn check_epoch(replica: &Replica, requested: Option<Epoch>) -> Result<(), FetchError> {
+    replica.check_epoch(requested).map_err(|refusal| match refusal {
+        EpochRefusal::Fenced { current } => FetchError::FencedLeaderEpoch { current },
+        EpochRefusal::Unknown { current } => FetchError::UnknownLeaderEpoch { current },
+    })
+}
