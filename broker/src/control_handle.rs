@@ -116,6 +116,12 @@ impl ControlHandle {
         *self.controller.borrow()
     }
 
+    /// A receiver that is notified when [`Self::is_self_ready`] changes.
+    #[must_use]
+    pub fn watch_ready(&self) -> watch::Receiver<bool> {
+        self.is_ready.clone()
+    }
+
     /// Whether this broker is registered and unfenced in the incarnation that runs.
     #[must_use]
     pub fn is_self_ready(&self) -> bool {

@@ -13,9 +13,11 @@
 //! | [`control_handle`] | what the data thread may ask of the control thread, and the other way round |
 //! | [`peer`] | links between brokers: fetchers, ISR proposals, liveness |
 
+pub mod broker;
 pub mod config;
 pub mod control_handle;
 pub mod controller;
+pub mod data_directory;
 pub mod durable;
 pub mod limits;
 pub mod peer;

@@ -1,5 +1,84 @@
 //! `minisr-broker`: arguments and log output; everything else is in [`minisr_broker::broker`].
 
-fn main() {
-    print!("{}", minisr_broker::config::Settings::describe());
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use minisr_broker::broker;
+use minisr_broker::config::{HostPort, Settings, peer_address};
+use minisr_logic::BrokerId;
+use tracing_subscriber::EnvFilter;
+
+/// A broker of a minisr cluster.
+///
+/// Prints one line, `ready id=… quic=… tcp=…`, once it is registered and may serve; logs go to standard error.
+/// SIGTERM stops it in order, a second one at once.
+#[derive(Debug, Parser)]
+#[command(name = "minisr-broker", version)]
+struct Arguments {
+    /// Settings file with lines name=value
+    #[arg(long, value_name = "FILE", required_unless_present = "settings")]
+    config: Option<PathBuf>,
+    /// A setting that wins over the file; may be given more than once
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    set: Vec<(String, String)>,
+    /// Where to dial a peer's data listener instead of its advertised address; may be given more than once
+    #[arg(long, value_name = "ID=HOST:PORT", value_parser = id_and_address)]
+    peer_address: Vec<(BrokerId, HostPort)>,
+    /// Print every setting with its default, range and meaning, and exit
+    #[arg(long)]
+    settings: bool,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+fn id_and_address(text: &str) -> Result<(BrokerId, HostPort), String> {
+    peer_address(text).ok_or_else(|| "expected ID=HOST:PORT".to_owned())
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            // clap's own code for a usage error is 2, which here means that a check found something.
+            return if error.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS };
+        }
+    };
+    if arguments.settings {
+        print!("{}", Settings::describe());
+        return ExitCode::SUCCESS;
+    }
+    abort_on_panic();
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,openraft=error,openraft::replication=off,openraft::core=off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let mut settings = match Settings::load(arguments.config.as_deref(), &arguments.set) {
+        Ok(settings) => settings,
+        Err(error) => return refuse(&error),
+    };
+    settings.peer_addresses = arguments.peer_address.into_iter().collect();
+    match broker::run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error),
+    }
+}
+
+fn refuse(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("minisr-broker: {error}");
+    ExitCode::from(1)
+}
+
+/// A broken invariant in one thread must not leave the others serving.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }

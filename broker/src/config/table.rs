@@ -172,6 +172,8 @@ settings! {
     "log.flush.offset.checkpoint.interval.ms" log_flush_offset_checkpoint_interval_ms: u64 = Some("60000"), whole(1, DAY_MS),
         "milliseconds between checkpoints of the recovery points";
 
+    "num.replica.fetchers" num_replica_fetchers: u32 = Some("1"), whole(1, 64),
+        "fetch loops for each leader broker";
     "replica.lag.time.max.ms" replica_lag_time_max_ms: u64 = Some("30000"), whole(1, DAY_MS),
         "milliseconds without having caught up after which a follower leaves the in-sync set";
     "replica.fetch.wait.max.ms" replica_fetch_wait_max_ms: u64 = Some("500"), whole(1, DAY_MS),
@@ -200,8 +202,8 @@ settings! {
     "controller.quorum.heartbeat.interval.ms" controller_quorum_heartbeat_interval_ms: u64 = Some("100"), whole(10, DAY_MS),
         "milliseconds between the Raft leader's heartbeats";
     "controller.quorum.election.timeout.ms" controller_quorum_election_timeout_ms: u64 = Some("400"), whole(30, DAY_MS),
-        "milliseconds without the Raft leader before a voter stands for election: a random time from this to twice \
-         this";
+        "milliseconds since the Raft leader was last heard during which voters refuse candidates; a voter stands half \
+         to once this time later, unless it knows that the leader is dead";
     "controller.quorum.request.timeout.ms" controller_quorum_request_timeout_ms: u64 = Some("2000"), whole(10, DAY_MS),
         "milliseconds until a request to the controller is tried again elsewhere";
     "controller.snapshot.entries" controller_snapshot_entries: u64 = Some("10000"), whole(10, 10_000_000),
