@@ -146,8 +146,8 @@ impl Versions {
 /// Where the answer to a raw frame goes.
 #[derive(Debug)]
 pub enum ReplyTo {
-    /// Nowhere, and none is expected: Produce with acks=0.
-    Nobody,
+    /// There is no answer (Produce with acks=0); the channel is told, with an empty frame, when all of it is written.
+    Written(mpsc::UnboundedSender<Tagged>, u64),
     /// To one waiting future.
     Oneshot(oneshot::Sender<Result<Bytes, ConnectionError>>),
     /// To a channel that many requests share, with a tag: no task and no future per request.
@@ -167,9 +167,8 @@ impl ReplyTo {
     fn complete(self, result: Result<Bytes, ConnectionError>) {
         // A receiver that is gone has lost interest; that is its right.
         match self {
-            Self::Nobody => {}
             Self::Oneshot(sender) => drop(sender.send(result)),
-            Self::Tagged(sender, tag) => drop(sender.send(Tagged { tag, result })),
+            Self::Written(sender, tag) | Self::Tagged(sender, tag) => drop(sender.send(Tagged { tag, result })),
         }
     }
 }
@@ -206,6 +205,10 @@ struct Shared {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
+    }
+
+    fn reason(&self) -> CloseReason {
+        self.state().closed.clone().unwrap_or(CloseReason::Local)
     }
 
     /// Ends the connection, once: everything queued was never written, everything waiting is unknown.
@@ -473,7 +476,9 @@ impl Connection {
 }
 
 /// Waits until something is queued and moves all of it to `waiting`: from then on its fate is unknown.
-async fn take_queued(shared: &Shared, pieces: &mut Vec<Bytes>) -> Option<()> {
+///
+/// Requests without an answer go to `unanswered` instead: their fate is known when they are written.
+async fn take_queued(shared: &Shared, pieces: &mut Vec<Bytes>, unanswered: &mut Vec<ReplyTo>) -> Option<()> {
     std::future::poll_fn(|context| {
         let mut state = shared.state();
         if state.closed.is_some() {
@@ -485,8 +490,9 @@ async fn take_queued(shared: &Shared, pieces: &mut Vec<Bytes>) -> Option<()> {
         }
         while let Some(Queued { frame, correlation_id, reply_to }) = state.queued.pop_front() {
             pieces.extend(frame.into_pieces());
-            if !matches!(reply_to, ReplyTo::Nobody) {
-                state.waiting.push_back(Waiting { correlation_id, reply_to });
+            match reply_to {
+                ReplyTo::Written(..) => unanswered.push(reply_to),
+                _ => state.waiting.push_back(Waiting { correlation_id, reply_to }),
             }
         }
         std::task::Poll::Ready(Some(()))
@@ -497,14 +503,21 @@ async fn take_queued(shared: &Shared, pieces: &mut Vec<Bytes>) -> Option<()> {
 async fn write_loop(mut writer: WriteHalf, shared: Arc<Shared>) {
     let mut closed = shared.closed.subscribe();
     let mut pieces = Vec::new();
-    while take_queued(&shared, &mut pieces).await.is_some() {
-        let result = tokio::select! {
-            result = writer.write_pieces(&mut pieces) => result,
-            _ = closed.wait_for(|closed| *closed) => return,
+    let mut unanswered = Vec::new();
+    while take_queued(&shared, &mut pieces, &mut unanswered).await.is_some() {
+        let failure = tokio::select! {
+            result = writer.write_pieces(&mut pieces) => result.err().map(|error| CloseReason::Io(error.to_string())),
+            _ = closed.wait_for(|closed| *closed) => Some(shared.reason()),
         };
         pieces.clear();
-        if let Err(error) = result {
-            shared.close(CloseReason::Io(error.to_string()));
+        for reply_to in unanswered.drain(..) {
+            reply_to.complete(match &failure {
+                None => Ok(Bytes::new()),
+                Some(reason) => Err(ConnectionError::Unknown(reason.clone())),
+            });
+        }
+        if let Some(reason) = failure {
+            shared.close(reason);
             return;
         }
     }

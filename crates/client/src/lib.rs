@@ -4,6 +4,7 @@
 //! * [`connection`]: one ordered, pipelined Kafka connection on a byte stream.
 //! * [`client`]: the way to brokers and what is known of the cluster ([`metadata`]), shared by what follows.
 //! * [`admin`]: topics and offsets.
+//! * [`producer`]: batches, windows, idempotence, retries, and outcomes that can be trusted.
 //! * [`history`]: the event format that checkers read.
 //!
 //! All futures are `Send`.
@@ -14,10 +15,12 @@ pub mod client;
 pub mod connection;
 pub mod history;
 pub mod metadata;
+pub mod producer;
 pub mod transport;
 
 pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::{Client, ClientConfig, ClientError};
 pub use connection::{Connection, ConnectionConfig, ConnectionError};
 pub use metadata::ClusterView;
+pub use producer::{Producer, ProducerConfig};
 pub use transport::{Address, Dialer, TlsFiles, Transport};
