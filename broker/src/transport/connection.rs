@@ -104,6 +104,23 @@ impl Closed {
     pub fn is_misbehaviour(&self) -> bool {
         !matches!(self, Self::ByPeer | Self::Stopping | Self::Lost(_) | Self::Idle { .. })
     }
+
+    /// The kind of reason, for counting.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ByPeer => "by peer",
+            Self::Stopping => "stopping",
+            Self::Lost(_) => "lost",
+            Self::Truncated { .. } => "truncated frame",
+            Self::Oversized { .. } => "oversized frame",
+            Self::Slow { .. } => "slow frame",
+            Self::Idle { .. } => "idle",
+            Self::Invalid(_) => "invalid request",
+            Self::Refused(_) => "refused request",
+            Self::UnacknowledgedFailure(_) => "acks=0 failure",
+        }
+    }
 }
 
 /// A reply as it goes to the peer, its length prefix included. Large parts stay separate so that nobody copies them.

@@ -1,0 +1,53 @@
+//! The blocking thread that carries out sync rounds.
+//!
+//! `minisr_replica` decides which files a round holds and keeps one round outstanding at a time, so everything that is
+//! written while a round runs shares the next one (group commit). This thread only calls `fdatasync`; the data thread
+//! never waits for the disk.
+
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+
+use minisr_storage::disk::real::RealSync;
+use tokio::sync::mpsc as async_mpsc;
+
+/// One round to do.
+struct Round {
+    round: u64,
+    files: Vec<RealSync>,
+}
+
+/// One round done: a result for each file, in order.
+#[derive(Debug)]
+pub(super) struct Synced {
+    pub(super) round: u64,
+    pub(super) results: Vec<io::Result<()>>,
+}
+
+/// Where rounds are handed in. Dropping it ends the thread after the rounds handed in before.
+#[derive(Debug)]
+pub(super) struct Flusher {
+    rounds: mpsc::Sender<Round>,
+}
+
+impl Flusher {
+    /// Starts the thread. Results come out of the returned receiver.
+    pub(super) fn start() -> io::Result<(Self, async_mpsc::UnboundedReceiver<Synced>)> {
+        let (rounds, inbox) = mpsc::channel::<Round>();
+        // At most one round is outstanding, so the channel holds at most one result.
+        let (outbox, results) = async_mpsc::unbounded_channel();
+        thread::Builder::new().name("flusher".to_owned()).spawn(move || {
+            for Round { round, files } in inbox {
+                let results = files.iter().map(RealSync::sync).collect();
+                if outbox.send(Synced { round, results }).is_err() {
+                    break;
+                }
+            }
+        })?;
+        Ok((Self { rounds }, results))
+    }
+
+    pub(super) fn sync(&self, round: u64, files: Vec<RealSync>) {
+        assert!(self.rounds.send(Round { round, files }).is_ok(), "the flusher thread ended, so nothing can be stored");
+    }
+}
