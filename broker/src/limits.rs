@@ -22,9 +22,9 @@ pub const FRAME_BYTES_TRUSTED: usize = 1 << 20;
 /// frame here is copied once more when its buffer is made.
 pub const READ_AHEAD_BYTES: usize = 4 << 10;
 
-/// Array elements in one request, over all its arrays. Decoders reserve memory for what an array's length claims;
-/// this bounds the claim. Far more than one request of any client holds, and cheap to hold (about 25 MB).
-pub const REQUEST_ELEMENTS_MAX: usize = 1 << 18;
+/// The largest request of an API that carries no records. Its arrays hold small things, and a decoded element takes up
+/// to forty times the memory of its bytes. Enough for a fetch of 60,000 partitions.
+pub const REQUEST_WITHOUT_RECORDS_BYTES_MAX: usize = 2 << 20;
 
 /// Replies that are ready together are written together, up to about this many bytes.
 pub const WRITE_BYTES_MAX: usize = 1 << 20;
