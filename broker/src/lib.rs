@@ -7,19 +7,28 @@
 //!
 //! | Module | What it is for |
 //! |---|---|
+//! | [`api`] | from a request frame to a reply, one file for each family of requests |
 //! | [`broker`] | start order and stop order of everything below |
 //! | [`config`] | settings |
 //! | [`controller`] | controller quorum: Raft, metadata, registrations, sessions, fencing |
 //! | [`control_handle`] | what the data thread may ask of the control thread, and the other way round |
+//! | [`data_plane`] | the data thread, seen from outside |
+//! | [`limits`], [`metrics`] | bounds that are no settings; what is counted |
 //! | [`peer`] | links between brokers: fetchers, ISR proposals, liveness |
+//! | [`shard`] | the shard on the data thread: steps, timers, the flush thread |
+//! | [`transport`] | listeners and connections over QUIC, TCP and TLS |
 
+pub mod api;
 pub mod broker;
 pub mod config;
 pub mod control_handle;
 pub mod controller;
 pub mod data_directory;
+pub mod data_plane;
 pub mod durable;
 pub mod limits;
+pub mod metrics;
 pub mod peer;
+pub mod shard;
 pub mod tls;
 pub mod transport;

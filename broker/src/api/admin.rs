@@ -198,9 +198,7 @@ fn deletion_result(
 
 async fn propose(context: &Context, command: Command, time_max: Duration) -> Result<Reply, Refusal> {
     let proposed = tokio::time::timeout(time_max, context.control.propose(command)).await;
-    proposed
-        .unwrap_or(Err(ProposeError::TimedOut))
-        .map_err(|error| (error_code::propose(&error), error.to_string()))
+    proposed.unwrap_or(Err(ProposeError::TimedOut)).map_err(|error| (error_code::propose(&error), error.to_string()))
 }
 
 fn time_max(timeout_ms: i32) -> Duration {

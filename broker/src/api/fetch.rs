@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use minisr_logic::metadata::Image;
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Offset, TopicId, TopicPartition};
 use minisr_replica::{FetchError, FetchPartition, FetchReply, FetchRequest, Fetched, Isolation, Reader};
@@ -14,7 +15,7 @@ use minisr_wire::messages::fetch_response::{
     EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use minisr_wire::messages::{FetchRequest as KafkaFetchRequest, FetchResponse, TopicName};
-use minisr_wire::scatter::encode_fetch_response;
+use minisr_wire::scatter::encode_fetch_response_with;
 use minisr_wire::{ErrorCode, RequestHead, StrBytes};
 
 use super::error_code::{self, NamedBy};
@@ -31,11 +32,14 @@ pub(super) fn handle(session: &Session, head: &RequestHead, request: KafkaFetchR
     let context = &session.context;
     if let Some(code) = refuse(session, &request) {
         let refused = FetchResponse::default().with_error_code(code.0);
-        return encode(head, &with_every_partition_refused(refused, request, code)).map(Handled::Reply);
+        return encode(head, &with_every_partition_refused(refused, request, code), &[]).map(Handled::Reply);
     }
 
     let reader = reader(&request);
     let (reply, partitions) = Reply::new(session, head, &request);
+    if partitions.is_empty() {
+        return reply.encode(context, FetchReply::default()).map(Handled::Reply);
+    }
     // An error must not wait for data that other partitions do not have.
     let is_urgent = reply.topics.iter().any(|topic| topic.partitions.iter().any(|(_, decided)| decided.is_refused()));
     let max_wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0).min(limits::FETCH_WAIT_MS_MAX);
@@ -45,7 +49,7 @@ pub(super) fn handle(session: &Session, head: &RequestHead, request: KafkaFetchR
     };
     let fetching = context.shard.fetch(FetchRequest {
         reader,
-        max_wait_ms: if is_urgent || partitions.is_empty() { 0 } else { max_wait_ms },
+        max_wait_ms: if is_urgent { 0 } else { max_wait_ms },
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
         max_bytes: usize::try_from(bytes_max).unwrap_or(0),
         partitions,
@@ -112,7 +116,7 @@ fn refused_partition(index: i32, code: ErrorCode) -> PartitionData {
         .with_high_watermark(-1)
         .with_last_stable_offset(-1)
         .with_log_start_offset(-1)
-        .with_records(Some(bytes::Bytes::new()))
+        .with_records(Some(Bytes::new()))
 }
 
 /// What is known of a partition's answer before the shard is asked.
@@ -179,24 +183,30 @@ impl Reply {
         let version = self.head.api_version;
         let mut answers = fetched.partitions.into_iter();
         let mut leaders = Vec::new();
+        let mut records = Vec::new();
         let mut response = FetchResponse::default();
         for topic in self.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for (index, decided) in topic.partitions {
-                partitions.push(match decided {
-                    Decided::Refused(code) => refused_partition(index, code),
+                let (answer, pieces) = match decided {
+                    Decided::Refused(code) => (refused_partition(index, code), Vec::new()),
                     Decided::ByShard(key) => {
                         let answer = answers.next().expect("the shard answers every partition it was asked for");
                         assert_eq!(answer.partition, key, "the shard answers in the order it was asked");
                         match answer.result {
-                            Ok(fetched) => {
-                                context.metrics.fetched_bytes.add(fetched.records.len() as u64);
-                                fetched_partition(index, fetched, version)
+                            Ok(mut fetched) => {
+                                let pieces = std::mem::take(&mut fetched.records);
+                                (fetched_partition(index, &fetched, version), pieces)
                             }
-                            Err(error) => failed_partition(index, &error, version, &image, key, &mut leaders),
+                            Err(error) => {
+                                (failed_partition(index, &error, version, &image, key, &mut leaders), Vec::new())
+                            }
                         }
                     }
-                });
+                };
+                context.metrics.fetched_bytes.add(pieces.iter().map(|piece| piece.len() as u64).sum());
+                partitions.push(answer);
+                records.push(pieces);
             }
             response.responses.push(
                 FetchableTopicResponse::default()
@@ -208,7 +218,7 @@ impl Reply {
         if version >= 16 {
             response.node_endpoints = endpoints(&image, &mut leaders, self.listener);
         }
-        encode(&self.head, &response)
+        encode(&self.head, &response, &records)
     }
 }
 
@@ -225,16 +235,17 @@ fn question(key: TopicPartition, asked: &AskedPartition) -> FetchPartition {
     }
 }
 
-fn fetched_partition(index: i32, fetched: Fetched, version: i16) -> PartitionData {
+/// The answer but for its records, which are laid into the frame without a copy.
+fn fetched_partition(index: i32, fetched: &Fetched, version: i16) -> PartitionData {
     let answer = PartitionData::default()
         .with_partition_index(index)
         .with_high_watermark(fetched.high_watermark.0)
         .with_last_stable_offset(fetched.last_stable.0)
         .with_log_start_offset(fetched.log_start.0)
-        .with_records(Some(fetched.records));
+        .with_records(Some(Bytes::new()));
     match fetched.diverging {
         Some(end) if version >= 12 => {
-            let end = EpochEndOffset::default().with_epoch(end.epoch.0).with_end_offset(end.end.0);
+            let end = EpochEndOffset::default().with_epoch(end.epoch.0).with_end_offset(end.end_offset.0);
             answer.with_diverging_epoch(end)
         }
         _ => answer,
@@ -287,8 +298,10 @@ fn endpoints(image: &Image, leaders: &mut Vec<BrokerId>, listener: Protocol) -> 
     leaders.iter().filter_map(endpoint).collect()
 }
 
-fn encode(head: &RequestHead, response: &FetchResponse) -> Result<Frame, Closed> {
-    encode_fetch_response(head.correlation_id, response, head.api_version)
+/// `records` holds the records of each partition of the response, in order.
+fn encode(head: &RequestHead, response: &FetchResponse, records: &[Vec<Bytes>]) -> Result<Frame, Closed> {
+    let records_of = |_: &_, position: usize| records.get(position).map(Vec::as_slice).unwrap_or_default();
+    encode_fetch_response_with(head.correlation_id, response, head.api_version, records_of)
         .map(|chunks| Frame::Chunks(chunks.into_pieces()))
         .map_err(|error| Closed::Invalid(format!("a Fetch reply cannot be encoded: {error}")))
 }

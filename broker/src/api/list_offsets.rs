@@ -113,7 +113,7 @@ fn epoch_end(session: &Session, topic: &str, asked: &OffsetForLeaderPartition) -
         Ok(end) => EpochEndOffset::default()
             .with_partition(asked.partition)
             .with_leader_epoch(end.map_or(-1, |end| end.epoch.0))
-            .with_end_offset(end.map_or(-1, |end| end.end.0)),
+            .with_end_offset(end.map_or(-1, |end| end.end_offset.0)),
         Err(error) => endless(asked, error_code::fetch(&error)),
     }
 }

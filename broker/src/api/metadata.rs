@@ -165,7 +165,9 @@ fn describe_topic(image: &Image, topic: &Topic, listener: Protocol, version: i16
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
         .with_topic_id(uuid::Uuid::from_u128(topic.id.0))
-        .with_partitions(partitions.map(|(index, it)| describe_partition(image, index, it, listener, version)).collect())
+        .with_partitions(
+            partitions.map(|(index, it)| describe_partition(image, index, it, listener, version)).collect(),
+        )
 }
 
 fn describe_partition(
@@ -177,7 +179,8 @@ fn describe_partition(
 ) -> MetadataResponsePartition {
     let ids = |brokers: &[BrokerId]| brokers.iter().map(|id| id.0.into()).collect::<Vec<_>>();
     // A leader that this client has no address for is as good as none.
-    let leader = partition.leader.filter(|id| image.broker(*id).is_some_and(|it| it.listener(listener.name()).is_some()));
+    let leader =
+        partition.leader.filter(|id| image.broker(*id).is_some_and(|it| it.listener(listener.name()).is_some()));
     let code = if leader.is_some() { ErrorCode::NONE } else { ErrorCode::LEADER_NOT_AVAILABLE };
     let offline: Vec<BrokerId> = partition.replicas.iter().copied().filter(|id| !image.is_active(*id)).collect();
     let described = MetadataResponsePartition::default()
@@ -213,9 +216,10 @@ pub(super) fn describe_cluster(
 ) -> Result<Handled, Closed> {
     let context = &session.context;
     if head.api_version >= 1 && request.endpoint_type != BROKER_ENDPOINTS {
-        let refused = DescribeClusterResponse::default().with_error_code(UNSUPPORTED_ENDPOINT_TYPE.0).with_error_message(
-            Some(StrBytes::from_static_str("only broker endpoints can be described; controllers are not for clients")),
-        );
+        let refused =
+            DescribeClusterResponse::default().with_error_code(UNSUPPORTED_ENDPOINT_TYPE.0).with_error_message(Some(
+                StrBytes::from_static_str("only broker endpoints can be described; controllers are not for clients"),
+            ));
         return reply(head, &refused);
     }
     let image = context.image();

@@ -14,6 +14,8 @@ mod produce;
 mod producer_ids;
 pub mod versions;
 
+pub use fetch::FLUSHED_OFFSET_TAG;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;

@@ -81,12 +81,7 @@ struct Reply {
 }
 
 /// Everything that can be refused by looking at the request, the settings and the metadata.
-fn check(
-    session: &Session,
-    head: &RequestHead,
-    request: ProduceRequest,
-    acks: Option<Acks>,
-) -> (Reply, Vec<Accepted>) {
+fn check(session: &Session, head: &RequestHead, request: ProduceRequest, acks: Option<Acks>) -> (Reply, Vec<Accepted>) {
     let context = &session.context;
     let image = context.image();
     let now_ms = wall_clock_ms();

@@ -35,7 +35,11 @@ impl ProducerIds {
     }
 }
 
-pub(super) fn handle(session: &Session, head: &RequestHead, request: &InitProducerIdRequest) -> Result<Handled, Closed> {
+pub(super) fn handle(
+    session: &Session,
+    head: &RequestHead,
+    request: &InitProducerIdRequest,
+) -> Result<Handled, Closed> {
     if request.transactional_id.is_some() {
         // There is no transaction coordinator yet, and no retry would find one.
         return reply(head, &refused(ErrorCode::UNSUPPORTED_VERSION));

@@ -72,7 +72,12 @@ impl ShardHandle {
     ///
     /// # Errors
     /// When the flusher thread cannot be started.
-    pub fn start(shard: Shard<RealDisk>, origin: Instant, image: Arc<Image>, peers: Box<dyn Peers>) -> io::Result<Self> {
+    pub fn start(
+        shard: Shard<RealDisk>,
+        origin: Instant,
+        image: Arc<Image>,
+        peers: Box<dyn Peers>,
+    ) -> io::Result<Self> {
         let (flusher, synced) = Flusher::start()?;
         let core = Core { shard: Some(shard), disk: RealDisk, waiters: Waiters::default(), outputs: Vec::new() };
         let handle = Self(Rc::new(Driver {

@@ -21,7 +21,7 @@ struct Round {
 #[derive(Debug)]
 pub(super) struct Synced {
     pub(super) round: u64,
-    pub(super) results: Vec<io::Result<()>>,
+    pub(super) results: Vec<Result<(), io::ErrorKind>>,
 }
 
 /// Where rounds are handed in. Dropping it ends the thread after the rounds handed in before.
@@ -38,7 +38,7 @@ impl Flusher {
         let (outbox, results) = async_mpsc::unbounded_channel();
         thread::Builder::new().name("flusher".to_owned()).spawn(move || {
             for Round { round, files } in inbox {
-                let results = files.iter().map(RealSync::sync).collect();
+                let results = files.iter().map(sync).collect();
                 if outbox.send(Synced { round, results }).is_err() {
                     break;
                 }
@@ -50,4 +50,11 @@ impl Flusher {
     pub(super) fn sync(&self, round: u64, files: Vec<RealSync>) {
         assert!(self.rounds.send(Round { round, files }).is_ok(), "the flusher thread ended, so nothing can be stored");
     }
+}
+
+fn sync(file: &RealSync) -> Result<(), io::ErrorKind> {
+    file.sync().map_err(|error| {
+        tracing::error!(%error, "sync failed");
+        error.kind()
+    })
 }

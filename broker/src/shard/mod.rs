@@ -14,5 +14,5 @@ mod driver;
 mod flusher;
 mod waiting;
 
-pub use driver::{Peers, ShardHandle};
-pub use waiting::{Appends, Fetching};
+pub use driver::{Peers, SendFetch, ShardHandle, wall_clock_ms};
+pub use waiting::{AppendResult, Appends, Fetching};

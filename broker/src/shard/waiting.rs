@@ -18,10 +18,8 @@ use super::ShardHandle;
 pub type AppendResult = Result<Appended, AppendError>;
 
 /// All appends of one produce request. Resolves when each of them is decided, to their results in request order.
-#[derive(Debug)]
 pub struct Appends(Rc<AppendsShared>);
 
-#[derive(Debug)]
 pub(super) struct AppendsShared {
     results: RefCell<Vec<Option<AppendResult>>>,
     missing: Cell<usize>,
@@ -63,14 +61,13 @@ impl Future for Appends {
 }
 
 /// A fetch under way. Dropping it tells the shard to forget it.
-#[derive(Debug)]
 pub struct Fetching {
     shared: Rc<FetchShared>,
     ticket: Ticket,
     shard: ShardHandle,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct FetchShared {
     reply: Cell<Option<FetchReply>>,
     is_done: Cell<bool>,

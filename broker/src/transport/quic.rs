@@ -73,7 +73,12 @@ async fn accept_streams<S: Services + 'static>(incoming: Incoming, acceptor: Rc<
     }
 }
 
-async fn serve_stream<S: Services>(peer: PeerInfo, sender: SendStream, mut receiver: RecvStream, acceptor: &Acceptor<S>) {
+async fn serve_stream<S: Services>(
+    peer: PeerInfo,
+    sender: SendStream,
+    mut receiver: RecvStream,
+    acceptor: &Acceptor<S>,
+) {
     let mut limits = acceptor.limits;
     limits.idle_time_max = STREAM_IDLE_TIME_MAX;
     let mut sink = StreamSink(sender);

@@ -56,7 +56,7 @@ async fn accept<S: Services>(
         };
         match accepted {
             Ok((stream, address)) if acceptor.has_room(address) => {
-                if let Err(error) = minisr_client::transport::tuning::tune_tcp(&stream) {
+                if let Err(error) = minisr_client::transport::tuning::tcp_stream(&stream) {
                     tracing::debug!(peer = %address, %error, "socket options not set");
                 }
                 return Some((stream, address));

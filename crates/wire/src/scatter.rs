@@ -206,6 +206,22 @@ pub fn encode_fetch_response(
     response: &FetchResponse,
     version: i16,
 ) -> Result<Chunks, EncodeError> {
+    encode_fetch_response_with(correlation_id, response, version, |partition, _| {
+        partition.records.as_ref().map(std::slice::from_ref).unwrap_or_default()
+    })
+}
+
+/// Encodes a Fetch response whose records lie in several pieces each, all of them shared: `records` is given each
+/// partition and its position among all partitions of the response.
+///
+/// # Errors
+/// The response cannot be expressed in this version.
+pub fn encode_fetch_response_with<'a>(
+    correlation_id: i32,
+    response: &'a FetchResponse,
+    version: i16,
+    records: impl Fn(&'a PartitionData, usize) -> &'a [Bytes],
+) -> Result<Chunks, EncodeError> {
     let flexible = version >= 12;
     let mut out = Scatter::new(256);
     header::put_response_head(&mut out.head, correlation_id, FetchResponse::header_version(version));
@@ -221,6 +237,7 @@ pub fn encode_fetch_response(
     let after_bytes = before_bytes + if flexible { 1 } else { 4 };
     out.head.put_slice(&envelope[..before_bytes]);
 
+    let mut position = 0;
     out.length(flexible, response.responses.len());
     for topic in &response.responses {
         if version <= 12 {
@@ -230,7 +247,8 @@ pub fn encode_fetch_response(
         }
         out.length(flexible, topic.partitions.len());
         for partition in &topic.partitions {
-            put_partition(&mut out, partition, version, flexible)?;
+            put_partition(&mut out, partition, records(partition, position), version, flexible)?;
+            position += 1;
         }
         if flexible {
             out.head.put_u8(0);
@@ -243,13 +261,15 @@ pub fn encode_fetch_response(
 fn put_partition(
     out: &mut Scatter,
     partition: &PartitionData,
+    records: &[Bytes],
     version: i16,
     flexible: bool,
 ) -> Result<(), EncodeError> {
-    let Some(records) = partition.records.as_ref().filter(|records| records.len() >= SHARE_BYTES_MIN) else {
+    let records_bytes: usize = records.iter().map(Bytes::len).sum();
+    if records_bytes == 0 {
         out.head.put_slice(&encoded(partition, version)?);
         return Ok(());
-    };
+    }
     // Without records and tagged fields the partition ends with the length of its (empty) records and, in flexible
     // versions, the number of its tagged fields: that is where the records go.
     let mut bare = PartitionData::default();
@@ -271,8 +291,8 @@ fn put_partition(
     let around = encoded(&bare, version)?;
 
     out.head.put_slice(&around[..before_bytes]);
-    out.length(flexible, records.len());
-    out.share(records);
+    out.length(flexible, records_bytes);
+    records.iter().for_each(|piece| out.share(piece));
     out.head.put_slice(&around[before_bytes + length_bytes..]);
     Ok(())
 }
