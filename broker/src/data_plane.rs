@@ -90,7 +90,7 @@ pub enum StartError {
 pub enum StopError {
     /// A log or checkpoint could not be written.
     #[error("cannot close the logs: {0}")]
-    Logs(io::Error),
+    Logs(OpenError),
     /// The thread ended before it was told to.
     #[error("the data thread had ended before")]
     Ended,
@@ -98,7 +98,7 @@ pub enum StopError {
 
 enum Order {
     Registered(BrokerEpoch),
-    Stop(oneshot::Sender<io::Result<()>>),
+    Stop(oneshot::Sender<Result<(), OpenError>>),
 }
 
 /// A running data thread. Dropping it without [`Self::stop`] leaves the logs to be recovered.

@@ -273,7 +273,7 @@ fn fetched(asked: &FetchPartition, answer: PartitionData) -> Result<Fetched, Fet
         last_stable: Offset(answer.last_stable_offset),
         log_start: Offset(answer.log_start_offset),
         diverging: (end.end_offset >= 0)
-            .then(|| EpochEnd { epoch: Epoch(end.epoch), end_offset: Offset(end.end_offset) }),
+            .then_some(EpochEnd { epoch: Epoch(end.epoch), end_offset: Offset(end.end_offset) }),
     })
 }
 

@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use minisr_logic::metadata::Image;
 use minisr_logic::{BrokerEpoch, Epoch, Millis, TopicPartition};
 use minisr_replica::{
-    Append, EpochEnd, Event, FetchError, FetchRequest, ListOffsetsError, ListedOffset, Notice, OffsetSpec, Output,
-    PartitionDescription, Reader, Shard, Ticket,
+    Append, EpochEnd, Event, FetchError, FetchRequest, ListOffsetsError, ListedOffset, Notice, OffsetSpec, OpenError,
+    Output, PartitionDescription, Reader, Shard, Ticket,
 };
 use minisr_storage::disk::real::RealDisk;
 use tokio::sync::Notify;
@@ -169,7 +169,7 @@ impl ShardHandle {
     /// What every hosted partition looks like now.
     #[must_use]
     pub fn describe(&self) -> Vec<PartitionDescription> {
-        self.0.core.borrow().shard.as_ref().map(Shard::describe).unwrap_or_default()
+        self.0.core.borrow().shard.as_ref().map(|shard| shard.describe(self.now())).unwrap_or_default()
     }
 
     /// Closes the shard: flushes every log and writes the checkpoints. What is asked of it afterwards stays
@@ -177,7 +177,7 @@ impl ShardHandle {
     ///
     /// # Errors
     /// When some log or checkpoint could not be written; the next start will recover.
-    pub fn close(&self) -> io::Result<()> {
+    pub fn close(&self) -> Result<(), OpenError> {
         let shard = self.0.core.borrow_mut().shard.take();
         match shard {
             Some(shard) => shard.close(&mut RealDisk),
@@ -264,6 +264,6 @@ fn log(notice: &Notice) {
         }
         Notice::Truncated { .. } => tracing::info!(?notice, "log cut"),
         Notice::LogFailed { .. } => tracing::error!(?notice, "log offline"),
-        Notice::Warning { .. } => tracing::warn!(?notice, "unexpected"),
+        Notice::Warning { .. } | Notice::DirectoryWarning { .. } => tracing::warn!(?notice, "unexpected"),
     }
 }

@@ -90,7 +90,7 @@ impl<S: Services> Acceptor<S> {
         if self.metrics.connections_open.get() < self.connections_max {
             return true;
         }
-        if self.refusals.replace(self.refusals.get() + 1) % 1000 == 0 {
+        if self.refusals.replace(self.refusals.get() + 1).is_multiple_of(1000) {
             tracing::warn!(%peer, max = self.connections_max, "connection refused: max.connections are open");
         }
         self.metrics.connection_closed("too many connections");

@@ -207,7 +207,7 @@ pub fn encode_fetch_response(
     version: i16,
 ) -> Result<Chunks, EncodeError> {
     encode_fetch_response_with(correlation_id, response, version, |partition, _| {
-        partition.records.as_ref().map(std::slice::from_ref).unwrap_or_default()
+        partition.records.as_slice()
     })
 }
 
