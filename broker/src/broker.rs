@@ -20,6 +20,7 @@ use crate::control_handle;
 use crate::controller::registration::Announcement;
 use crate::controller::{self, Controller};
 use crate::data_directory::{DataDirectory, DirectoryError};
+use crate::data_plane::{self, DataPlane};
 use crate::tls::{Identity, TlsError};
 
 /// Why the broker did not start or did not go on. Each reads as one sentence.
@@ -44,6 +45,9 @@ pub enum BrokerError {
     /// The control thread.
     #[error(transparent)]
     Control(#[from] controller::StartError),
+    /// The data thread.
+    #[error(transparent)]
+    Data(#[from] data_plane::StartError),
     /// The system failed.
     #[error("cannot start: {0}")]
     System(io::Error),
@@ -86,11 +90,39 @@ async fn run_until_stopped(settings: Arc<Settings>) -> Result<(), BrokerError> {
         incarnation,
         port,
     })?;
-    let listeners = announced(&settings, |protocol| settings.listener(protocol).map_or(0, |address| address.port));
-    let announcement = Announcement { listeners: listeners.clone(), clean_for_data: true, previous_broker_epoch: None };
+    let data_plane = {
+        let (settings, handle) = (Arc::clone(&settings), handle.clone());
+        let starting = tokio::task::spawn_blocking(move || DataPlane::start(settings, handle));
+        tokio::select! {
+            started = starting => started.map_err(|e| BrokerError::Failed(format!("the data thread failed: {e}")))??,
+            // Recovery only reads and cuts what a next start would cut again.
+            () = signals.stop() => at_once(),
+        }
+    };
+    let bound = data_plane.bound();
+    let listeners = announced(&settings, |protocol| {
+        let bound = match protocol {
+            Protocol::Quic => bound.quic,
+            Protocol::Plaintext => bound.plaintext,
+            Protocol::Ssl => bound.ssl,
+            Protocol::Controller => None,
+        };
+        bound.map_or_else(|| settings.listener(protocol).map_or(0, |address| address.port), |bound| bound.port())
+    });
+    let recovery = data_plane.recovery();
+    info!(partitions = recovery.partitions, clean = recovery.clean_for_data, reason = recovery.reason, "logs opened");
+    for (partition, reason) in &recovery.failed {
+        warn!(?partition, reason, "log offline");
+    }
+    let announcement = Announcement {
+        listeners: listeners.clone(),
+        clean_for_data: recovery.clean_for_data,
+        previous_broker_epoch: recovery.previous_broker_epoch,
+    };
     let mut ready = handle.watch_ready();
     let serving = async {
         if let Some(epoch) = controller.register(announcement).await {
+            data_plane.registered(epoch).await;
             controller.serve(epoch);
         }
         if ready.wait_for(|ready| *ready).await.is_ok() {
@@ -101,6 +133,7 @@ async fn run_until_stopped(settings: Arc<Settings>) -> Result<(), BrokerError> {
     let stopped = tokio::select! {
         () = serving => unreachable!("it never ends"),
         () = signals.stop() => Ok(()),
+        () = data_plane.ended() => Err(BrokerError::Failed("the data thread has ended".to_owned())),
     };
     let handing_over = async {
         info!("stopping");
@@ -108,6 +141,15 @@ async fn run_until_stopped(settings: Arc<Settings>) -> Result<(), BrokerError> {
     };
     tokio::select! {
         () = handing_over => {}
+        () = signals.stop() => at_once(),
+    }
+    let closing = tokio::task::spawn_blocking(move || data_plane.stop());
+    tokio::select! {
+        closed = closing => match closed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "the next start will recover"),
+            Err(error) => warn!(%error, "the next start will recover"),
+        },
         () = signals.stop() => at_once(),
     }
     tokio::select! {

@@ -97,7 +97,7 @@ pub enum StopError {
 }
 
 enum Order {
-    Registered(BrokerEpoch),
+    Registered { broker_epoch: BrokerEpoch, noted: oneshot::Sender<()> },
     Stop(oneshot::Sender<Result<(), OpenError>>),
 }
 
@@ -148,10 +148,13 @@ impl DataPlane {
         &self.recovery
     }
 
-    /// The controller accepted this process's registration.
-    pub fn registered(&self, broker_epoch: BrokerEpoch) {
+    /// The controller accepted this process's registration. Returns when that is on disk, so that the next life will
+    /// know it.
+    pub async fn registered(&self, broker_epoch: BrokerEpoch) {
+        let (noted, is_noted) = oneshot::channel();
         // Were the thread gone, `ended` would tell.
-        let _ = self.orders.send(Order::Registered(broker_epoch));
+        let _ = self.orders.send(Order::Registered { broker_epoch, noted });
+        let _ = is_noted.await;
     }
 
     /// Resolves when the data thread ended without having been told to: a broken invariant.
@@ -227,9 +230,10 @@ async fn serve(
     // When every sender is gone the broker was dropped rather than stopped, and nothing is closed cleanly.
     while let Some(order) = inbox.recv().await {
         match order {
-            Order::Registered(broker_epoch) => {
+            Order::Registered { broker_epoch, noted } => {
                 context.broker_epoch.set(Some(broker_epoch));
                 shard.registered(broker_epoch);
+                let _ = noted.send(());
             }
             Order::Stop(reply) => {
                 stop.send_replace(true);
