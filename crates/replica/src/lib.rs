@@ -50,6 +50,6 @@ pub use event::{
 pub use minisr_logic::partition::LagKind;
 pub use open::RecoveryReport;
 pub use output::{AlterPartition, Appended, Notice, Output};
-pub use partition::summary_of as batch_summary;
+pub use partition::batch_summary;
 pub use serve::{ListedOffset, OffsetSpec};
 pub use shard::Shard;

@@ -16,6 +16,7 @@ use minisr_logic::partition::{
 use minisr_logic::{Epoch, Millis, Offset, TopicPartition};
 use minisr_storage::checkpoint::{self, Durability, PartitionMetadata};
 use minisr_storage::{BatchHeader, Cut, Disk, Log, OpenOptions, Poisoned, ReadError};
+use minisr_wire::batch::BatchView;
 
 use crate::config::{Config, FlushPolicy};
 use crate::event::{Append, Fetched};
@@ -356,9 +357,8 @@ fn scan_producers<D: Disk>(disk: &mut D, log: &mut Log<D>, now: Millis) -> Resul
     Ok(producers)
 }
 
-/// What decisions need to know of a batch, from its header; for whoever makes an [`crate::Append`].
-#[must_use]
-pub fn summary_of(header: &BatchHeader) -> BatchSummary {
+/// What decisions need to know of a stored batch.
+fn summary_of(header: &BatchHeader) -> BatchSummary {
     let producer = (header.producer_id >= 0 && header.base_sequence >= 0).then_some(ProducerBatch {
         id: header.producer_id,
         epoch: header.producer_epoch,
@@ -367,6 +367,21 @@ pub fn summary_of(header: &BatchHeader) -> BatchSummary {
     BatchSummary {
         records: header.last_offset_delta.saturating_add(1),
         max_timestamp_ms: header.max_timestamp,
+        producer,
+    }
+}
+
+/// What decisions need to know of a producer's batch, which is not stamped yet; for whoever makes an [`Append`].
+#[must_use]
+pub fn batch_summary(batch: &BatchView<'_>) -> BatchSummary {
+    let producer = (batch.producer_id() >= 0 && batch.base_sequence() >= 0).then_some(ProducerBatch {
+        id: batch.producer_id(),
+        epoch: batch.producer_epoch(),
+        base_sequence: batch.base_sequence(),
+    });
+    BatchSummary {
+        records: batch.last_offset_delta().saturating_add(1),
+        max_timestamp_ms: batch.max_timestamp(),
         producer,
     }
 }

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{BrokerId, Epoch, Millis, PartitionEpoch};
+use crate::{BrokerId, Epoch, Millis, PartitionEpoch, metadata};
 
 /// Why an AlterPartition was not applied, by what the leader may do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,24 @@ pub enum AlterPartitionError {
     MetadataBehind,
     /// Everything else, no answer included: it may have been applied. The same proposal is sent again.
     Unknown,
+}
+
+impl From<&metadata::AlterPartitionError> for AlterPartitionError {
+    /// What the controller's refusal means to the leader that proposed.
+    fn from(refusal: &metadata::AlterPartitionError) -> Self {
+        use metadata::AlterPartitionError as Refusal;
+        match refusal {
+            Refusal::IneligibleReplica { .. } => Self::IneligibleReplica,
+            Refusal::UnknownTopicId { .. }
+            | Refusal::UnknownPartition { .. }
+            | Refusal::FencedLeaderEpoch { .. }
+            | Refusal::NotLeader { .. }
+            | Refusal::InvalidUpdateVersion { .. }
+            | Refusal::NotReplica { .. }
+            | Refusal::LeaderMissing => Self::MetadataBehind,
+            Refusal::BrokerEpoch(_) | Refusal::AheadOfController { .. } => Self::Unknown,
+        }
+    }
 }
 
 /// What the controller committed in answer to an AlterPartition.
