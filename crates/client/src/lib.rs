@@ -5,6 +5,7 @@
 //! * [`client`]: the way to brokers and what is known of the cluster ([`metadata`]), shared by what follows.
 //! * [`admin`]: topics and offsets.
 //! * [`producer`]: batches, windows, idempotence, retries, and outcomes that can be trusted.
+//! * [`consumer`]: partitions assigned at offsets, raw batches out; the final reads of a verification.
 //! * [`history`]: the event format that checkers read.
 //!
 //! All futures are `Send`.
@@ -13,6 +14,7 @@ pub mod admin;
 pub mod backoff;
 pub mod client;
 pub mod connection;
+pub mod consumer;
 pub mod history;
 pub mod metadata;
 pub mod producer;
@@ -21,6 +23,7 @@ pub mod transport;
 pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::{Client, ClientConfig, ClientError};
 pub use connection::{Connection, ConnectionConfig, ConnectionError};
+pub use consumer::{Consumer, ConsumerConfig, Fetched, OffsetReset, read_all};
 pub use metadata::ClusterView;
 pub use producer::{Producer, ProducerConfig};
 pub use transport::{Address, Dialer, TlsFiles, Transport};

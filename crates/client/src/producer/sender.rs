@@ -32,6 +32,9 @@ const PRODUCE_VERSION_MAX: i16 = 11;
 /// Connecting usually takes milliseconds; after this long the leader is doubted.
 const CONNECT_DOUBT: Duration = Duration::from_millis(100);
 
+/// Pauses between questions of metadata: writes resume soon after the new leader is known.
+const REFRESH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
+
 /// A leader and one of the streams to it.
 type LinkKey = (i32, usize);
 
@@ -143,7 +146,7 @@ impl Sender {
             turn: 0,
             view,
             topics: BTreeSet::new(),
-            refresh: Refresh { under_way: false, not_before: None, backoff: Backoff::metadata() },
+            refresh: Refresh { under_way: false, not_before: None, backoff: REFRESH_BACKOFF },
             identity: None,
             identity_asked: false,
             identity_backoff: Backoff::metadata(),
