@@ -1,24 +1,26 @@
 //! What everything on the control thread shares: the Raft node, the links, the newest image, and the ways to propose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use minisr_logic::metadata::{Command, CommandError, Image, RegisterError, Reply};
 use minisr_logic::{BrokerEpoch, BrokerId};
 use openraft::error::{ClientWriteError, RaftError};
+use openraft::raft::AppendEntriesResponse;
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::election::lease;
 use super::log_store::LogStore;
 use super::peers::{Peers, Probed};
 use super::rpc::client::RpcError;
 use super::rpc::server::Handler;
 use super::rpc::{Description, Heartbeat, HeartbeatReply, Proposed, RaftRequest, RaftResponse, Request, Response};
 use super::sessions::Sessions;
-use super::types::{Node, NodeId, Raft};
+use super::types::{LogId, Node, NodeId, Raft};
 use crate::config::Settings;
 use crate::control_handle::ProposeError;
 
@@ -42,8 +44,10 @@ pub struct Control {
     pub sessions: Mutex<Sessions>,
     /// Brokers that are being probed now.
     probing: Mutex<BTreeMap<BrokerId, u128>>,
-    /// When the Raft leader was last heard by this node.
-    leader_heard: Mutex<Option<Instant>>,
+    /// When the Raft leader was last heard by this node, or a vote was given, or the process started.
+    leader_heard: Mutex<Instant>,
+    /// Brokers whose liveness connection broke and could not be made again: their machine refuses.
+    lost: Mutex<BTreeSet<BrokerId>>,
     /// The active controller, as far as this node knows; notifies of changes.
     pub leader_watch: watch::Receiver<Option<BrokerId>>,
     /// Raft directories that asked to be taken in.
@@ -74,7 +78,8 @@ impl Control {
             leader_watch,
             sessions: Mutex::new(sessions),
             probing: Mutex::default(),
-            leader_heard: Mutex::default(),
+            leader_heard: Mutex::new(Instant::now()),
+            lost: Mutex::default(),
             joining: Mutex::default(),
         }
     }
@@ -109,10 +114,38 @@ impl Control {
         leader_of(&self.raft.metrics().borrow())
     }
 
-    /// When this node last heard the Raft leader.
+    /// When this node last heard the Raft leader, or gave its vote to a candidate.
     #[must_use]
-    pub fn leader_heard(&self) -> Option<Instant> {
+    pub fn leader_heard(&self) -> Instant {
         *self.leader_heard.lock().expect("no panic while it is held")
+    }
+
+    /// The leader was heard just now.
+    pub fn note_leader_heard(&self) {
+        *self.leader_heard.lock().expect("no panic while it is held") = Instant::now();
+    }
+
+    /// Notes whether a broker's process is gone, as far as its liveness connection and its machine tell.
+    pub fn note_lost(&self, broker: BrokerId, is_lost: bool) {
+        let mut lost = self.lost.lock().expect("no panic while it is held");
+        if is_lost {
+            lost.insert(broker);
+        } else {
+            lost.remove(&broker);
+        }
+    }
+
+    /// Whether a broker's process seems to be gone.
+    #[must_use]
+    pub fn is_lost(&self, broker: BrokerId) -> bool {
+        self.lost.lock().expect("no panic while it is held").contains(&broker)
+    }
+
+    /// Whether this node would vote for a candidate whose log ends at `last`: it is no leader itself, has not heard
+    /// one for a lease, and its own log reaches no further.
+    #[must_use]
+    pub fn would_vote(&self, last: Option<LogId>) -> bool {
+        !self.is_active() && self.leader_heard().elapsed() >= lease(self) && last >= self.log.last_log_id()
     }
 
     /// Proposes a command, wherever the leader is, and waits until it is applied **here**.
@@ -307,13 +340,25 @@ impl Control {
         match message {
             RaftRequest::Append(request) => {
                 let answer = self.raft.append_entries(request).await;
-                if answer.is_ok() {
-                    *self.leader_heard.lock().expect("no panic while it is held") = Some(Instant::now());
+                if answer.as_ref().is_ok_and(|it| !matches!(it, AppendEntriesResponse::HigherVote(_))) {
+                    self.note_leader_heard();
                 }
                 RaftResponse::Append(answer)
             }
-            RaftRequest::Vote(request) => RaftResponse::Vote(self.raft.vote(request).await),
-            RaftRequest::Snapshot(request) => RaftResponse::Snapshot(self.raft.install_snapshot(request).await),
+            RaftRequest::Vote(request) => {
+                let answer = self.raft.vote(request).await;
+                if answer.as_ref().is_ok_and(|it| it.vote_granted) {
+                    self.note_leader_heard();
+                }
+                RaftResponse::Vote(answer)
+            }
+            RaftRequest::Snapshot(request) => {
+                let answer = self.raft.install_snapshot(request).await;
+                if answer.is_ok() {
+                    self.note_leader_heard();
+                }
+                RaftResponse::Snapshot(answer)
+            }
         }
     }
 
@@ -353,6 +398,7 @@ impl Handler for Control {
             }
             Request::Heartbeat(heartbeat) => Response::Heartbeat(self.heartbeat(from, heartbeat).await),
             Request::Suspect { broker, incarnation } => Response::Noted(self.suspect(broker, incarnation)),
+            Request::WouldVote { to, last } => Response::WouldVote(to == self.node && self.would_vote(last)),
             Request::Probe => Response::Alive { incarnation: self.incarnation },
         }
     }

@@ -5,19 +5,13 @@ use std::time::{Duration, Instant};
 
 use minisr_logic::BrokerId;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
-use tracing::{debug, info};
+use tokio::time::timeout;
+use tracing::info;
 
 use super::control::Control;
 
 /// How often sessions are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// Beyond the end of the lease, for the difference between our clock of it and the other voters'.
-const LEASE_SLACK: Duration = Duration::from_millis(20);
-/// How often a candidate tries again when the first vote came to nothing.
-const ELECTION_ATTEMPTS: u32 = 6;
-/// Between two attempts, and between the first attempts of two voters.
-const ELECTION_STAGGER: Duration = Duration::from_millis(120);
 
 /// Follows who leads; as the active controller ends sessions and probes the leader before.
 pub async fn follow_leadership(control: Arc<Control>, leader_known: watch::Sender<Option<BrokerId>>) {
@@ -67,44 +61,5 @@ async fn end_sessions(control: &Control) {
     for (broker, epoch) in expired {
         info!(%broker, %epoch, "session ended");
         control.fence(broker, epoch).await;
-    }
-}
-
-/// The Raft leader's process is dead for certain (its machine refuses connections to it): stands for election as soon
-/// as the voters may vote again, instead of waiting for the election timeout as well.
-///
-/// Voters refuse every candidate during the lease that the leader's last message gave it. Those who notice the death
-/// stand one after the other, so that they do not split the votes.
-pub async fn stand_for_election(control: Arc<Control>, dead: BrokerId) {
-    let lease = Duration::from_millis(control.settings.controller_quorum_election_timeout_ms);
-    let metrics = control.raft.metrics().borrow().clone();
-    let membership = metrics.membership_config.membership();
-    let mut rank = 0;
-    let mut is_voter = false;
-    for id in membership.voter_ids() {
-        if id == control.node {
-            is_voter = true;
-            break;
-        }
-        let is_dead = membership.get_node(&id).is_some_and(|node| node.broker_id() == dead);
-        rank += u32::from(!is_dead);
-    }
-    if !is_voter {
-        return;
-    }
-    let mut wait = ELECTION_STAGGER * rank;
-    if let Some(heard) = control.leader_heard() {
-        wait += (lease + LEASE_SLACK).saturating_sub(heard.elapsed());
-    }
-    for attempt in 0..ELECTION_ATTEMPTS {
-        sleep(wait).await;
-        if control.leader().is_some_and(|leader| leader != dead) {
-            return;
-        }
-        debug!(%dead, attempt, "standing for election after the leader's death");
-        if control.raft.trigger().elect().await.is_err() {
-            return;
-        }
-        wait = ELECTION_STAGGER * (rank + 1);
     }
 }

@@ -105,6 +105,12 @@ impl LogStore {
         state.hard.vote.is_some() || state.hard.purged.is_some() || !state.entries.is_empty()
     }
 
+    /// Where the log ends.
+    #[must_use]
+    pub fn last_log_id(&self) -> Option<LogId> {
+        self.state().last()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while it is held")
     }

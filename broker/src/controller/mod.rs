@@ -5,6 +5,7 @@
 //! | [`control`] | what all tasks share; proposing, heartbeats, suspicion, answering control RPC |
 //! | [`quorum`] | how the quorum forms, takes in and replaces directories |
 //! | [`duties`] | following who leads; the active controller's clock |
+//! | [`election`] | when this node stands for election |
 //! | [`registration`] | this broker's registration, heartbeats, readiness |
 //! | [`sessions`] | who was heard when |
 //! | [`peers`], [`rpc`] | control RPC over TCP with mutual TLS |
@@ -15,6 +16,7 @@
 
 pub mod control;
 pub mod duties;
+pub mod election;
 pub mod log_store;
 pub mod network;
 pub mod peers;
@@ -220,6 +222,7 @@ impl Running {
         tokio::spawn(quorum::form_or_join(Arc::clone(&control)));
         tokio::spawn(quorum::keep_membership(Arc::clone(&control)));
         tokio::spawn(duties::follow_leadership(Arc::clone(&control), leader_known));
+        tokio::spawn(election::watch_leader(Arc::clone(&control)));
         tokio::spawn(crate::peer::liveness::watch_peers(Arc::clone(&control)));
         let proposing = Arc::clone(&control);
         tokio::spawn(async move {
@@ -327,8 +330,8 @@ async fn watch_raft(control: Arc<Control>, failing: mpsc::UnboundedSender<String
 
 /// openraft's own settings.
 ///
-/// `election_timeout_max` is also the lease during which voters refuse candidates, and a follower stands only after
-/// the lease and a random time from `min` to `max`: with the default 400 that is 600 to 800 ms of silence.
+/// `election_timeout_max` is the lease during which voters refuse candidates. openraft's election timer is off: see
+/// [`election`].
 fn raft_config(settings: &Settings) -> Result<openraft::Config, StartError> {
     let heartbeat_interval = settings.controller_quorum_heartbeat_interval_ms;
     let lease = settings.controller_quorum_election_timeout_ms;
@@ -337,6 +340,7 @@ fn raft_config(settings: &Settings) -> Result<openraft::Config, StartError> {
         heartbeat_interval,
         election_timeout_min: (lease / 2).max(heartbeat_interval + 1),
         election_timeout_max: lease,
+        enable_elect: false,
         max_payload_entries: ENTRIES_PER_MESSAGE_MAX,
         snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.controller_snapshot_entries),

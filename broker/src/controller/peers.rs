@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use minisr_logic::BrokerId;
 use minisr_logic::metadata::Image;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::rpc::client::{Dialer, Link, RpcError};
 use super::rpc::{Request, Response};
 use crate::config::{HostPort, Protocol};
+
+/// A refusal comes at once or not at all.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Every peer's link, made when it is first asked for.
 #[derive(Clone)]
@@ -83,6 +87,17 @@ impl Peers {
             }
         }
         Probed::Silent
+    }
+
+    /// Whether a broker's machine says that nobody listens at its CONTROLLER address.
+    pub async fn is_refused(&self, broker: BrokerId) -> bool {
+        let Some(HostPort { host, port }) = self.address(broker) else {
+            return false;
+        };
+        match tokio::time::timeout(REFUSAL_TIMEOUT, TcpStream::connect((host.as_str(), port))).await {
+            Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+            Ok(Ok(_)) | Err(_) => false,
+        }
     }
 
     /// For connections that are not shared.

@@ -6,9 +6,8 @@
 //! repeated until the connection can be made again or the metadata shows that the process was fenced or replaced, so
 //! a new controller, or one that dropped the hint as older than a heartbeat, gets it again.
 //!
-//! If the dead process was the Raft leader's there is no controller to tell. Then, and only if its machine *refuses*
-//! a new connection, so that it is dead for certain, this broker stands for election (see
-//! [`crate::controller::duties`]).
+//! If the dead process was the Raft leader's there is no controller to tell. If its machine *refuses* a new connection
+//! it is dead for certain, and [`crate::controller::election`] need not wait for an election timeout.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +20,6 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
 use crate::controller::control::Control;
-use crate::controller::duties::stand_for_election;
 use crate::controller::rpc::client::RpcError;
 use crate::controller::rpc::{Purpose, Request};
 
@@ -68,6 +66,7 @@ async fn watch_peer(control: Arc<Control>, peer: BrokerId) {
                     hint(&control, peer, incarnation).await;
                 }
                 pause = PAUSE_MIN;
+                control.note_lost(peer, false);
                 // Nothing is ever sent here; whatever ends the wait is the end of the connection.
                 let _ = greeted.stream.read(&mut [0; 1]).await;
                 info!(%peer, "the liveness connection ended");
@@ -76,15 +75,10 @@ async fn watch_peer(control: Arc<Control>, peer: BrokerId) {
                 continue;
             }
             Err(error) => {
-                let is_dead = matches!(error, RpcError::Unreachable { refused: true, .. });
+                control.note_lost(peer, matches!(error, RpcError::Unreachable { refused: true, .. }));
                 if let Some(incarnation) = suspected.filter(|it| is_registered(&control, peer, *it)) {
                     debug!(%peer, %error, "a suspected broker does not come back");
-                    if control.leader() != Some(peer) {
-                        hint(&control, peer, incarnation).await;
-                    } else if is_dead {
-                        stand_for_election(Arc::clone(&control), peer).await;
-                        hint(&control, peer, incarnation).await;
-                    }
+                    hint(&control, peer, incarnation).await;
                 } else {
                     suspected = None;
                 }

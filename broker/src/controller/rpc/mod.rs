@@ -22,7 +22,7 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::types::{NodeId, Outcome, TypeConfig};
+use super::types::{LogId, NodeId, Outcome, TypeConfig};
 
 /// Raised with every incompatible change of the messages below.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -100,6 +100,13 @@ pub enum Request {
         /// Which of its processes.
         incarnation: u128,
     },
+    /// Before a candidacy: would you vote for a log that ends there? Binds nobody.
+    WouldVote {
+        /// The directory meant.
+        to: NodeId,
+        /// Where the candidate's log ends.
+        last: Option<LogId>,
+    },
     /// Are you there, and which process are you?
     Probe,
 }
@@ -141,6 +148,8 @@ pub enum Response {
     Heartbeat(HeartbeatReply),
     /// To [`Request::Suspect`]: it is being looked into. `false`: not here, ask the leader.
     Noted(bool),
+    /// To [`Request::WouldVote`].
+    WouldVote(bool),
     /// To [`Request::Probe`].
     Alive {
         /// The process that answers.
