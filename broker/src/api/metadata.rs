@@ -29,9 +29,6 @@ const CREATION_TIME_MAX: Duration = Duration::from_secs(5);
 /// DescribeCluster's endpoint type for brokers, the only one that there is here.
 const BROKER_ENDPOINTS: i8 = 1;
 
-/// Kafka's UNSUPPORTED_ENDPOINT_TYPE.
-const UNSUPPORTED_ENDPOINT_TYPE: ErrorCode = ErrorCode(115);
-
 pub(super) fn handle(session: &Session, head: &RequestHead, request: MetadataRequest) -> Result<Handled, Closed> {
     let context = &session.context;
     let listener = session.peer.listener;
@@ -216,10 +213,11 @@ pub(super) fn describe_cluster(
 ) -> Result<Handled, Closed> {
     let context = &session.context;
     if head.api_version >= 1 && request.endpoint_type != BROKER_ENDPOINTS {
-        let refused =
-            DescribeClusterResponse::default().with_error_code(UNSUPPORTED_ENDPOINT_TYPE.0).with_error_message(Some(
-                StrBytes::from_static_str("only broker endpoints can be described; controllers are not for clients"),
-            ));
+        let refused = DescribeClusterResponse::default()
+            .with_error_code(ErrorCode::UNSUPPORTED_ENDPOINT_TYPE.0)
+            .with_error_message(Some(StrBytes::from_static_str(
+                "only broker endpoints can be described; controllers are not for clients",
+            )));
         return reply(head, &refused);
     }
     let image = context.image();

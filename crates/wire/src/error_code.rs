@@ -172,6 +172,8 @@ codes! {
     INELIGIBLE_REPLICA = 107;
     /// The change moved leadership elsewhere.
     NEW_LEADER_ELECTED = 108;
+    /// DescribeCluster asked for endpoints of a kind that there is not here.
+    UNSUPPORTED_ENDPOINT_TYPE = 115;
 }
 
 impl ErrorCode {
