@@ -129,7 +129,7 @@ impl<D: Disk> Opening<'_, D> {
         let mut bases: Vec<i64> = entries.iter().filter_map(|entry| base_offset_of(&entry.name, ".log")).collect();
         bases.sort_unstable();
         for entry in &entries {
-            let leftover = [".deleted", ".cleaned", ".swap"].iter().any(|suffix| entry.name.ends_with(suffix));
+            let leftover = [".deleted", ".cleaned"].iter().any(|suffix| entry.name.ends_with(suffix));
             let index_of = base_offset_of(&entry.name, ".index").or_else(|| base_offset_of(&entry.name, ".timeindex"));
             if leftover || index_of.is_some_and(|base| bases.binary_search(&base).is_err()) {
                 self.disk.remove(&self.directory.join(&entry.name))?;

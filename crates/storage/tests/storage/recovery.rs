@@ -193,7 +193,7 @@ fn recovery_below_the_recovery_point_trusts_sealed_segments() {
 #[test]
 fn recovery_leftovers_and_orphaned_indexes_go() {
     let (mut disk, _log) = log_of(3);
-    for name in ["00000000000000000000.log.deleted", "x.swap", "00000000000000000099.index"] {
+    for name in ["00000000000000000000.log.deleted", "00000000000000000000.log.cleaned", "00000000000000000099.index"] {
         disk.open(&path(name), minisr_storage::disk::OpenMode::Create).unwrap();
     }
     let (log, _) = open(&mut disk, UNCLEAN);
