@@ -91,6 +91,8 @@ pub struct Cluster {
     pub fetched: BTreeMap<Ticket, FetchReply>,
     pub notices: Vec<(BrokerId, Notice)>,
     peer_fetches: BTreeMap<Ticket, (BrokerId, FetcherId, u64)>,
+    /// Fetches whose request or answer was lost.
+    lost: Vec<(BrokerId, FetcherId, u64)>,
     pub topic: TopicId,
 }
 
@@ -114,6 +116,7 @@ impl Cluster {
             fetched: BTreeMap::new(),
             notices: Vec::new(),
             peer_fetches: BTreeMap::new(),
+            lost: Vec::new(),
             topic: TopicId(7),
         };
         for id in 1..=count {
@@ -291,6 +294,7 @@ impl Cluster {
 
     /// Lets time pass, in small steps, with messages moving.
     pub fn pass(&mut self, duration_ms: u64) {
+        self.run();
         let end = self.now.plus(duration_ms);
         while self.now < end {
             let due = self.brokers.values().filter_map(|it| it.shard.as_ref()?.next_deadline()).min();
@@ -316,19 +320,23 @@ impl Cluster {
         self.cut.insert((other, one));
     }
 
+    /// Links that lost messages work again; what was lost shows as failed connections.
     pub fn heal(&mut self) {
-        self.cut.clear();
-        self.held.clear();
-        // What was lost shows as a failed connection now.
-        for id in self.running().collect::<Vec<_>>() {
-            for other in 1..=9 {
-                self.fail_fetches(id, other);
-            }
+        for (from, to) in std::mem::take(&mut self.cut) {
+            self.fail_fetches(from, to);
+        }
+        for (id, fetcher, correlation) in std::mem::take(&mut self.lost) {
+            self.step(id.0, Event::FetchFailed { fetcher, correlation });
         }
     }
 
     pub fn deliver(&mut self, message: Message) {
         if self.cut.contains(&message.link()) {
+            match message {
+                Message::Fetch { from: id, fetcher, correlation, .. }
+                | Message::Reply { to: id, fetcher, correlation, .. } => self.lost.push((id, fetcher, correlation)),
+                _ => {}
+            }
             return;
         }
         match message {
@@ -441,6 +449,14 @@ impl Cluster {
         let ticket = self.send(leader, value, Acks::All);
         self.run();
         self.produced[&ticket].expect("acknowledged").base_offset.0
+    }
+
+    /// Sends one record with acks=all to the leader, without any message moving.
+    pub fn produce_pending(&mut self, value: &str) -> Ticket {
+        let leader = self.leader().expect("a leader");
+        let ticket = self.send(leader, value, Acks::All);
+        self.run();
+        ticket
     }
 
     pub fn result(&self, ticket: Ticket) -> Option<Result<i64, AppendError>> {
