@@ -300,20 +300,14 @@ impl Client {
             let start = *rotation % candidates.len();
             candidates.rotate_left(start);
         }
-        // Bootstrap addresses are a fallback: a proxy that was put before a broker must not be bypassed.
-        if candidates.is_empty() {
-            for address in &self.inner.config.bootstrap {
-                if Some(address) != avoided.as_ref() && !candidates.contains(address) {
-                    candidates.push(address.clone());
-                }
-            }
-        }
-        candidates.extend(avoided);
+        // Bootstrap addresses come after those that brokers advertise: a proxy put before a broker is not bypassed
+        // as long as it lets anything through.
         for address in &self.inner.config.bootstrap {
-            if !candidates.contains(address) {
+            if Some(address) != avoided.as_ref() && !candidates.contains(address) {
                 candidates.push(address.clone());
             }
         }
+        candidates.extend(avoided);
         candidates
     }
 

@@ -21,7 +21,8 @@ use minisr_wire::{ErrorCode, StrBytes};
 use crate::admin::{Admin, OffsetSpec};
 use crate::backoff::Backoff;
 use crate::client::{Client, ClientError};
-use crate::connection::{CloseReason, Connection, ConnectionError};
+use crate::connection::{CloseReason, ConnectError, Connection, ConnectionError};
+use crate::transport::DialError;
 
 /// The highest Fetch version in use, and the highest that names topics instead of giving their ids.
 const FETCH_VERSION_MAX: i16 = 16;
@@ -29,6 +30,9 @@ const FETCH_VERSION_BY_NAME_MAX: i16 = 12;
 
 /// How often a waiting fetch looks at the state of its connection.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a fetch waits for a connection before metadata is asked for again.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// What to do when the offset to be read does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -499,7 +503,11 @@ async fn fetch(
 ) -> (Result<FetchResponse, ClientError>, Option<Connection>) {
     let connection = match connection {
         Some(connection) => connection,
-        None => match client.connect(broker_id).await {
+        // A dead broker is silent on QUIC, and the leader may be elsewhere already: no long wait.
+        None => match tokio::time::timeout(CONNECT_MAX, client.connect(broker_id)).await.unwrap_or_else(|_| {
+            let address = client.broker_address(broker_id)?;
+            Err(ConnectError::Dial(DialError::Timeout { address, timeout: CONNECT_MAX }).into())
+        }) {
             Ok(connection) => connection,
             Err(error) => {
                 if let Ok(address) = client.broker_address(broker_id) {

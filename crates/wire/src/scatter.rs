@@ -206,9 +206,7 @@ pub fn encode_fetch_response(
     response: &FetchResponse,
     version: i16,
 ) -> Result<Chunks, EncodeError> {
-    encode_fetch_response_with(correlation_id, response, version, |partition, _| {
-        partition.records.as_slice()
-    })
+    encode_fetch_response_with(correlation_id, response, version, |partition, _| partition.records.as_slice())
 }
 
 /// Encodes a Fetch response whose records lie in several pieces each, all of them shared: `records` is given each

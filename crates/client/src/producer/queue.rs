@@ -3,6 +3,8 @@
 //! Rules, all for one partition:
 //! * A batch that must be sent again goes before every batch that was not sent yet, and only when nothing of the
 //!   partition is in flight: so sequences reach the broker in order however many attempts it takes.
+//! * A broker takes any first sequence from a producer that it does not know, so only one batch is in flight until the
+//!   first is acknowledged.
 //! * An idempotent batch keeps its sequence through every attempt. Only when an earlier one is lost for good is the
 //!   producer epoch raised; then batches that may have been applied end as unknown, and those that were certainly
 //!   not are sent under new sequences, which start at 0 again. The epoch is this partition's alone, since brokers
@@ -69,6 +71,8 @@ pub(super) struct Queue {
     next_order: u64,
     identity: Option<Identity>,
     next_sequence: i32,
+    /// Whether a batch under this identity has been acknowledged, so that brokers know it.
+    confirmed: bool,
     /// The lowest generation that is good enough when `identity` is asked for.
     generation_min: u64,
     /// The epoch must be raised before anything is sent.
@@ -101,6 +105,7 @@ impl Queue {
             next_order: 0,
             identity: None,
             next_sequence: 0,
+            confirmed: false,
             generation_min: 0,
             reset_needed: false,
             resume_at: None,
@@ -116,6 +121,9 @@ impl Queue {
         }
         if self.in_flight.is_empty() {
             return true;
+        }
+        if self.idempotent && !self.confirmed {
+            return false;
         }
         // What is under way must end before anything is sent again, elsewhere, or under another epoch.
         self.retry.is_empty()
@@ -156,6 +164,7 @@ impl Queue {
         if self.wants_identity().is_some_and(|min| identity.generation >= min) {
             self.identity = Some(identity);
             self.next_sequence = 0;
+            self.confirmed = false;
         }
     }
 
@@ -224,6 +233,7 @@ impl Queue {
             Attempt::Acked { base_offset } => {
                 self.backoff.reset();
                 self.resume_at = None;
+                self.confirmed = true;
                 return Some(Ended { batch, outcome: Outcome::Ok, base_offset });
             }
             // The broker has it, but no longer knows where.

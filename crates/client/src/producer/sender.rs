@@ -236,11 +236,13 @@ impl Sender {
                 continue;
             }
             let Some(&oldest) = oldest.get(&key) else { continue };
-            if now >= oldest + self.config.request_timeout {
+            // The broker's own timeout is the same; its answer is given time to arrive.
+            let answer_due = oldest + self.config.request_timeout + self.config.suspect_after;
+            if now >= answer_due {
                 given_up.push((key, "request timeout"));
                 continue;
             }
-            findings.look_again(oldest + self.config.request_timeout);
+            findings.look_again(answer_due);
             let stalled = connection.stalled_for();
             if stalled < self.config.suspect_after {
                 findings.look_again(now + (self.config.suspect_after - stalled));
