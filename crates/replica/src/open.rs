@@ -54,13 +54,30 @@ pub struct RecoveryReport {
 /// The offsets of one checkpoint file.
 type Offsets = BTreeMap<(String, i32), i64>;
 
+/// Creates a directory so that its name survives a power loss too: everything below would be lost with it.
+fn create_durably<D: Disk>(disk: &mut D, root: &Path) -> std::io::Result<()> {
+    let mut missing = Vec::new();
+    for path in root.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        if disk.exists(path)? {
+            break;
+        }
+        missing.push(path);
+    }
+    disk.create_dir_all(root)?;
+    for path in missing {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        disk.sync_dir(parent)?;
+    }
+    Ok(())
+}
+
 impl<D: Disk> Shard<D> {
     /// Opens and recovers every partition in `root` (`log.dirs`), which is created when missing. No role is taken
     /// before [`crate::Event::Registered`] and a matching image. Takes time in proportion to un-flushed data: call it
     /// where blocking is allowed.
     pub fn open(disk: &mut D, root: &Path, config: Config, now: Millis) -> Result<(Self, RecoveryReport), OpenError> {
         let io = |source| OpenError::Directory { path: root.display().to_string(), source };
-        disk.create_dir_all(root).map_err(io)?;
+        create_durably(disk, root).map_err(io)?;
 
         let mut report = RecoveryReport::default();
         let doubts = doubts_before_opening(disk, root, &config, &mut report)?;
