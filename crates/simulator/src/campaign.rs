@@ -1,0 +1,160 @@
+//! Runs seeds: each twice, since a run that cannot be repeated cannot be trusted or replayed.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::cluster::{Cluster, Outcome};
+use crate::plan::{FaultKind, Plan};
+use crate::trace::Keep;
+
+/// Why a seed failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// What is wrong, in a sentence.
+    pub what: String,
+    /// The last lines of the trace, as far as they are known.
+    pub tail: Vec<String>,
+}
+
+/// What all runs together were like.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Seeds that were run.
+    pub seeds: u64,
+    /// Steps of shards, one run of each seed counted.
+    pub steps: u64,
+    /// What happened how often.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+/// What must have happened somewhere in a large campaign: a campaign that never exercised it proves nothing.
+pub const MUST_HAPPEN: [&str; 15] = [
+    "acked-all",
+    "clean-stops",
+    "elections",
+    "elr-elections",
+    "isr-changes",
+    "leaderships-taken",
+    "logs-cut-by-crash",
+    "messages-lost",
+    "messages-repeated",
+    "proposal-answers-lost",
+    "proposals-lost",
+    "records-consumed",
+    "tails-lost",
+    "truncations",
+    "pauses-outlived",
+];
+
+/// From how many seeds on [`MUST_HAPPEN`] and every fault are demanded.
+const COVERAGE_SEEDS_MIN: u64 = 100;
+
+impl Summary {
+    /// Adds one seed.
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.steps += outcome.steps;
+        for (what, count) in &outcome.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+
+    /// What should have happened in so many seeds and did not.
+    #[must_use]
+    pub fn never_happened(&self) -> Vec<&'static str> {
+        if self.seeds < COVERAGE_SEEDS_MIN {
+            return Vec::new();
+        }
+        let faults = FaultKind::ALL.into_iter().map(FaultKind::name);
+        MUST_HAPPEN.into_iter().chain(faults).filter(|it| self.counts.get(it).is_none_or(|count| *count == 0)).collect()
+    }
+}
+
+/// Runs a plan twice and compares the traces.
+pub fn run_twice(plan: &Plan, canary: bool) -> Result<Outcome, Failure> {
+    let seed = plan.seed;
+    let first = run_once(plan, canary, Keep::Tail)?;
+    if let Some(violation) = &first.violation {
+        return Err(Failure { seed, what: violation.to_string(), tail: first.tail });
+    }
+    let second = run_once(plan, canary, Keep::Tail)?;
+    if first.trace_hash != second.trace_hash {
+        return Err(Failure { seed, what: first_difference(plan, canary), tail: Vec::new() });
+    }
+    Ok(first)
+}
+
+/// Runs a plan once. A panic (an assertion of the code under test) is a failure like any other.
+pub fn run_once(plan: &Plan, canary: bool, keep: Keep) -> Result<Outcome, Failure> {
+    let run = || {
+        let cluster = Cluster::new(plan.clone(), keep);
+        if canary { cluster.with_canary().run() } else { cluster.run() }
+    };
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Failure {
+        seed: plan.seed,
+        what: format!("panic: {}", panic_message(panic.as_ref())),
+        tail: Vec::new(),
+    })
+}
+
+/// Runs many seeds on all cores; stops at the first failure (the lowest failed seed of those that had begun).
+pub fn run_seeds(
+    seeds: Range<u64>,
+    adjust: impl Fn(&mut Plan) + Sync,
+    progress: impl Fn(u64) + Sync,
+) -> (Summary, Option<Failure>) {
+    let (next, stop) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    let result = Mutex::new((Summary::default(), None::<Failure>));
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let mut plan = Plan::draw(seed);
+            adjust(&mut plan);
+            let outcome = run_twice(&plan, false);
+            let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
+            match outcome {
+                Ok(outcome) => result.0.add(&outcome),
+                Err(failure) => {
+                    stop.store(true, Ordering::Relaxed);
+                    if result.1.as_ref().is_none_or(|known| failure.seed < known.seed) {
+                        result.1 = Some(failure);
+                    }
+                }
+            }
+            progress(result.0.seeds);
+        }
+    };
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    result.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a plan twice more, every line kept, and quotes the first that differs.
+fn first_difference(plan: &Plan, canary: bool) -> String {
+    let lines = |run: Result<Outcome, Failure>| run.map(|outcome| outcome.lines).unwrap_or_default();
+    let first = lines(run_once(plan, canary, Keep::All));
+    let second = lines(run_once(plan, canary, Keep::All));
+    let differs = first.iter().zip(&second).position(|(a, b)| a != b);
+    match differs {
+        Some(at) => format!("two runs differ, first in line {}:\n  {}\n  {}", at + 1, first[at], second[at]),
+        None => format!("two runs differ; one has {} lines, the other {}", first.len(), second.len()),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message")
+}

@@ -1,0 +1,155 @@
+//! 6: every record that was ever below a leader's high watermark is in every later leader's log, unless **every** copy
+//! that ever counted was destroyed by an injected loss.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minisr_logic::{BrokerId, Epoch, TopicPartition};
+use minisr_replica::RoleName;
+
+use super::Invariant;
+use crate::state::{Entry, Fact, Place, Step};
+
+/// The committed log of each partition, with the copies of each batch.
+#[derive(Debug, Default)]
+pub struct LeaderCompleteness {
+    committed: BTreeMap<TopicPartition, Vec<Committed>>,
+}
+
+#[derive(Debug)]
+struct Committed {
+    entry: Entry,
+    /// The epoch of the leader that committed it.
+    in_epoch: Option<Epoch>,
+    /// Brokers that held it when it was committed or later.
+    held: BTreeSet<BrokerId>,
+    /// Those of them whose copy an injected loss destroyed.
+    destroyed: BTreeSet<BrokerId>,
+}
+
+impl LeaderCompleteness {
+    fn note_copies(&mut self, place: Place, entries: &[Entry]) {
+        let Some(committed) = self.committed.get_mut(&place.0) else { return };
+        for entry in entries {
+            if let Some(record) = find(committed, entry) {
+                record.held.insert(place.1);
+                record.destroyed.remove(&place.1);
+            }
+        }
+    }
+
+    fn note_destroyed(&mut self, place: Place, entries: &[Entry]) {
+        let Some(committed) = self.committed.get_mut(&place.0) else { return };
+        for entry in entries {
+            if let Some(record) = find(committed, entry).filter(|it| it.held.contains(&place.1)) {
+                record.destroyed.insert(place.1);
+            }
+        }
+    }
+
+    /// Compares a leader's log with what is committed.
+    fn check_leader(&mut self, place: Place, epoch: Option<Epoch>, log: &[Entry]) -> Result<(), String> {
+        let Some(committed) = self.committed.get_mut(&place.0) else { return Ok(()) };
+        let agree = committed.iter().zip(log).take_while(|(record, entry)| record.entry == **entry).count();
+        // Only later leaders must have it: a broker may learn late that it led once, when others lead already.
+        let earlier = |record: &&Committed| record.in_epoch < epoch;
+        let excused = |record: &Committed| record.held.is_subset(&record.destroyed);
+        let mut lacking = committed[agree..].iter().filter(earlier).peekable();
+        if lacking.peek().is_none() {
+            return Ok(());
+        }
+        if let Some(lost) = lacking.find(|record| !excused(record)) {
+            return Err(format!(
+                "leader {place:?} lacks the committed batch at {} of epoch {} ({:?}), held by {:?}, destroyed at {:?}",
+                lost.entry.base, lost.entry.epoch, lost.entry.attempt, lost.held, lost.destroyed
+            ));
+        }
+        committed.truncate(agree);
+        Ok(())
+    }
+
+    /// Everything below a leader's high watermark is committed from now on.
+    fn commit(&mut self, step: &Step<'_>, partition: TopicPartition, in_epoch: Option<Epoch>, below: &[Entry]) {
+        let committed = self.committed.entry(partition).or_default();
+        for entry in below.get(committed.len()..).unwrap_or_default() {
+            let holders = step.state.replicas_of(partition).filter(|(_, it)| it.at(entry.base) == Some(entry));
+            let held = holders.map(|(broker, _)| broker).collect();
+            committed.push(Committed { entry: *entry, in_epoch, held, destroyed: BTreeSet::new() });
+        }
+    }
+}
+
+fn find<'a>(committed: &'a mut [Committed], entry: &Entry) -> Option<&'a mut Committed> {
+    let index = committed.binary_search_by_key(&entry.base, |it| it.entry.base).ok()?;
+    Some(&mut committed[index]).filter(|it| it.entry == *entry)
+}
+
+impl Invariant for LeaderCompleteness {
+    fn number(&self) -> u8 {
+        6
+    }
+
+    fn name(&self) -> &'static str {
+        "LeaderCompleteness"
+    }
+
+    fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
+        for fact in step.facts {
+            match fact {
+                Fact::Appended { place, from_index } => {
+                    self.note_copies(*place, &step.state.replicas[place].log[*from_index..]);
+                }
+                Fact::Cut { place, entries, injected: true, .. } => self.note_destroyed(*place, entries),
+                _ => {}
+            }
+        }
+        for (place, before, now) in step.views().filter(|(_, _, now)| now.role == RoleName::Leader) {
+            let replica = &step.state.replicas[&place];
+            let new_reign = before.is_none_or(|it| it.role != RoleName::Leader || it.leader_epoch != now.leader_epoch);
+            let raised = before.is_none_or(|it| it.high_watermark < now.high_watermark);
+            if new_reign {
+                self.check_leader(place, now.leader_epoch, &replica.log)?;
+            }
+            if new_reign || raised {
+                let below = replica.below(now.high_watermark);
+                let known = self.committed.get(&place.0).map_or(&[][..], Vec::as_slice);
+                if let Some((record, entry)) = known.iter().zip(below).find(|(record, entry)| record.entry != **entry) {
+                    return Err(format!(
+                        "leader {place:?} exposes {:?} at {} where {:?} was committed",
+                        entry.attempt, entry.base, record.entry.attempt
+                    ));
+                }
+                self.commit(step, place.0, now.leader_epoch, below);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minisr_logic::Offset;
+
+    use super::super::doctor::{Doctored, must_pass, must_ring, place};
+    use super::*;
+
+    fn elect_short(cluster: &mut Doctored, injected: bool, holders: &[i32]) {
+        for broker in holders {
+            let cut = cluster.replica(*broker).log.split_off(2);
+            cluster.facts.push(Fact::Cut { place: place(*broker), entries: cut, high_watermark: Offset(0), injected });
+        }
+        let view = cluster.view(2);
+        (view.role, view.leader_epoch, view.high_watermark, view.log_end) =
+            (RoleName::Leader, Some(Epoch(1)), Offset(2), Offset(2));
+    }
+
+    #[test]
+    fn leader_completeness_rings_when_a_leader_lacks_what_somebody_committed() {
+        must_ring(LeaderCompleteness::default(), |cluster| elect_short(cluster, false, &[1, 2, 3]));
+        must_ring(LeaderCompleteness::default(), |cluster| elect_short(cluster, true, &[2, 3]));
+    }
+
+    #[test]
+    fn leader_completeness_excuses_what_an_injected_loss_destroyed_everywhere() {
+        must_pass(LeaderCompleteness::default(), |cluster| elect_short(cluster, true, &[1, 2, 3]));
+    }
+}
