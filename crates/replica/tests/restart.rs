@@ -1,0 +1,278 @@
+//! Stories of disks and restarts: what a start finds, what it may claim, and what a failing disk does to producers.
+
+mod support;
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use minisr_logic::{BrokerId, Offset};
+use minisr_replica::{Acks, AppendError, FetchError, Notice, RoleName};
+use minisr_storage::Disk;
+use minisr_storage::disk::memory::{Fault, Operation, Survives};
+use support::{Cluster, ROOT, flush_commit};
+
+fn disk(cluster: &mut Cluster, id: i32) -> &mut minisr_storage::MemoryDisk {
+    &mut cluster.brokers.get_mut(&BrokerId(id)).expect("known").disk
+}
+
+// ---- which starts are clean for data --------------------------------------------------------------------------------
+
+#[test]
+fn restart_of_a_new_directory_is_not_clean() {
+    let cluster = Cluster::new(1, 1);
+    let report = &cluster.brokers[&BrokerId(1)].report;
+    assert!(!report.clean_for_data);
+    assert_eq!(report.previous_broker_epoch, None);
+}
+
+#[test]
+fn restart_after_a_kill_is_clean_since_the_page_cache_survived() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.produce("a");
+    let epoch = cluster.brokers[&BrokerId(1)].epoch;
+    cluster.kill(1);
+    let report = cluster.start(1);
+    assert!(report.clean_for_data, "{}", report.reason);
+    assert_eq!((report.previous_broker_epoch, report.partitions), (epoch, 1));
+    cluster.run();
+    assert_eq!(cluster.leader(), Some(1));
+    assert_eq!(cluster.read_all(1), ["a"]);
+}
+
+#[test]
+fn restart_after_a_clean_stop_is_clean_even_on_another_boot() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.produce("a");
+    cluster.stop(1);
+    disk(&mut cluster, 1).crash(&mut |_| Survives::Nothing);
+    let report = cluster.start(1);
+    assert!(report.clean_for_data, "{}", report.reason);
+    cluster.run();
+    assert_eq!(cluster.read_all(1), ["a"]);
+}
+
+#[test]
+fn restart_after_power_loss_is_not_clean_and_says_so_until_it_has_registered() {
+    let mut cluster = Cluster::new(2, 1);
+    cluster.produce("a");
+    cluster.lose_power(2);
+    let report = cluster.open(2);
+    assert!(!report.clean_for_data);
+    // It dies again before it could tell anybody. The boot is the same now, yet the data is still missing.
+    cluster.vanish(2);
+    let report = cluster.open(2);
+    assert!(!report.clean_for_data, "{}", report.reason);
+    cluster.register(2);
+    cluster.pass(1_000);
+    cluster.assert_converged();
+    // From here on it holds what it acknowledges.
+    cluster.kill(2);
+    assert!(cluster.start(2).clean_for_data);
+}
+
+/// Bug 21: a start that never registered must not leave a clean-shutdown marker that covers up what it found.
+#[test]
+fn restart_that_was_stopped_before_it_registered_leaves_no_clean_marker() {
+    let mut cluster = Cluster::new(2, 1);
+    cluster.produce("a");
+    cluster.lose_power(2);
+    cluster.open(2);
+    let broker = cluster.brokers.get_mut(&BrokerId(2)).expect("known");
+    broker.shard.take().expect("open").close(&mut broker.disk).expect("closed");
+    assert!(!cluster.open(2).clean_for_data);
+}
+
+#[test]
+fn restart_after_power_loss_is_clean_under_flush_commit_and_nothing_acknowledged_is_missing() {
+    let mut cluster = Cluster::with(1, 1, flush_commit);
+    cluster.produce("a");
+    cluster.produce("b");
+    cluster.hold(1, 1);
+    let unflushed = cluster.send(1, "c", Acks::All);
+    cluster.run();
+    assert_eq!(cluster.result(unflushed), None);
+    cluster.held.clear();
+    cluster.lose_power(1);
+    let report = cluster.start(1);
+    assert!(report.clean_for_data, "{}", report.reason);
+    cluster.run();
+    assert_eq!(cluster.read_all(1), ["a", "b"]);
+}
+
+/// Trap 9: a quick restart after power loss must not keep an ISR seat on data that is gone.
+#[test]
+fn restart_after_power_loss_loses_the_isr_seat_until_caught_up() {
+    let mut cluster = Cluster::new(3, 2);
+    cluster.produce("a");
+    cluster.lose_power(3);
+    cluster.run();
+    cluster.start(3);
+    cluster.hold(1, 3);
+    cluster.run();
+    assert_eq!(cluster.isr(), [1, 2]);
+    assert_eq!(cluster.log_end(3), 0);
+    cluster.release(1, 3);
+    cluster.pass(1_000);
+    cluster.assert_converged();
+}
+
+#[test]
+fn restart_with_bit_rot_below_the_high_watermark_is_not_clean_and_refetches() {
+    let mut cluster = Cluster::new(2, 1);
+    for value in ["a", "b", "c"] {
+        cluster.produce(value);
+    }
+    cluster.pass(10_000);
+    cluster.kill(2);
+    cluster.run();
+    let path = Path::new("/data/t-0/00000000000000000000.log");
+    disk(&mut cluster, 2).rot(path, 75, 0x10).expect("there is a byte to rot");
+    let report = cluster.start(2);
+    assert!(!report.clean_for_data, "{}", report.reason);
+    assert_eq!(report.cut.len(), 1);
+    cluster.pass(1_000);
+    cluster.assert_converged();
+}
+
+#[test]
+fn restart_without_a_topic_id_sets_the_directory_aside() {
+    let mut cluster = Cluster::new(2, 1);
+    cluster.produce("a");
+    cluster.pass(10_000);
+    cluster.kill(2);
+    disk(&mut cluster, 2).remove(Path::new("/data/t-0/partition.metadata")).expect("there is one");
+    let report = cluster.start(2);
+    assert_eq!(report.strays, ["t-0"]);
+    assert!(!report.clean_for_data, "{}", report.reason);
+    cluster.pass(1_000);
+    cluster.assert_converged();
+    assert!(disk(&mut cluster, 2).exists(Path::new("/data/t-0.stray")).expect("can look"));
+}
+
+#[test]
+fn restart_keeps_high_watermark_epochs_and_producers() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.send_batch(1, &["a"], Acks::All, support::idempotent(9, 0));
+    cluster.kill(1);
+    cluster.start(1);
+    cluster.run();
+    let again = cluster.send_batch(1, &["a"], Acks::All, support::idempotent(9, 0));
+    assert_eq!(cluster.result(again), Some(Ok(0)), "recognised");
+    assert_eq!((cluster.high_watermark(1), cluster.log_end(1)), (1, 1));
+}
+
+/// No role is taken from an image of an earlier life, although it says that this broker leads.
+#[test]
+fn restart_takes_no_role_before_its_own_registration() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.produce("a");
+    cluster.vanish(1);
+    cluster.open(1);
+    let image = std::sync::Arc::new(cluster.image.clone());
+    assert_eq!(cluster.leader(), Some(1), "nobody has noticed");
+    cluster.step(1, minisr_replica::Event::Image(image));
+    let ticket = cluster.send(1, "b", Acks::Leader);
+    assert_eq!(cluster.result(ticket), Some(Err(AppendError::NotLeader)));
+    assert_eq!(cluster.describe(1).role, RoleName::Offline);
+}
+
+// ---- failing disks --------------------------------------------------------------------------------------------------
+
+fn failures(cluster: &Cluster) -> usize {
+    cluster.notices.iter().filter(|(_, notice)| matches!(notice, Notice::LogFailed { .. })).count()
+}
+
+#[test]
+fn disk_full_fails_the_write_and_everyone_who_waits_and_takes_the_log_offline() {
+    let mut cluster = Cluster::new(2, 2);
+    cluster.produce("a");
+    cluster.hold(2, 1);
+    let waiting = cluster.send(1, "b", Acks::All);
+    disk(&mut cluster, 1).inject(Fault::always(Operation::Write, ErrorKind::StorageFull));
+    let failing = cluster.send(1, "c", Acks::All);
+    assert_eq!(cluster.result(waiting), Some(Err(AppendError::StorageFailed)));
+    assert_eq!(cluster.result(failing), Some(Err(AppendError::StorageFailed)));
+    disk(&mut cluster, 1).heal();
+    let after = cluster.send(1, "d", Acks::Leader);
+    assert_eq!(cluster.result(after), Some(Err(AppendError::StorageFailed)), "until it is opened again");
+    assert_eq!(failures(&cluster), 1);
+    let reader = cluster.consume(1, 0, 1_000);
+    assert_eq!(cluster.fetched[&reader].partitions[0].result, Err(FetchError::LogOffline));
+    cluster.release(2, 1);
+    cluster.pass(1_000);
+    assert_eq!(failures(&cluster), 1);
+}
+
+#[test]
+fn disk_write_error_on_a_follower_stops_its_replica_only() {
+    let mut cluster = Cluster::with(3, 2, |config| config.replica_lag_time_max_ms = 2_000);
+    cluster.produce("a");
+    disk(&mut cluster, 3).inject(Fault::always(Operation::Write, ErrorKind::Other));
+    let ticket = cluster.send(1, "b", Acks::All);
+    cluster.pass(3_500);
+    assert_eq!(cluster.result(ticket), Some(Ok(1)), "once broker 3 is out of the ISR");
+    assert_eq!(cluster.isr(), [1, 2]);
+    assert_eq!(cluster.describe(3).role, RoleName::Offline);
+}
+
+/// Bug 29, and the rule of fsync: after a failed sync nothing is acknowledged, and a later one proves nothing.
+#[test]
+fn disk_sync_error_under_flush_commit_never_acknowledges() {
+    let mut cluster = Cluster::with(1, 1, flush_commit);
+    cluster.produce("a");
+    disk(&mut cluster, 1).inject(Fault::always(Operation::Sync, ErrorKind::Other));
+    let ticket = cluster.send(1, "b", Acks::All);
+    cluster.run();
+    assert_eq!(cluster.result(ticket), Some(Err(AppendError::StorageFailed)));
+    disk(&mut cluster, 1).heal();
+    let after = cluster.send(1, "c", Acks::All);
+    cluster.run();
+    assert_eq!(cluster.result(after), Some(Err(AppendError::StorageFailed)));
+}
+
+#[test]
+fn disk_appends_of_a_step_share_one_sync_round() {
+    let mut cluster = Cluster::with(1, 1, flush_commit);
+    cluster.hold(1, 1);
+    for value in ["a", "b", "c", "d"] {
+        cluster.send(1, value, Acks::All);
+    }
+    let rounds = |cluster: &Cluster| cluster.in_transit.iter().filter(|message| message.link() == (1, 1)).count();
+    assert_eq!(rounds(&cluster), 1, "the first append's round runs, the others wait for the next");
+    cluster.held.clear();
+    let message = cluster.in_transit.pop_front().expect("the round");
+    cluster.deliver(message);
+    assert_eq!(rounds(&cluster), 1, "one round for the other three");
+    assert_eq!(cluster.describe(1).flushed, Offset(1));
+    cluster.run();
+    assert_eq!(cluster.describe(1).flushed, Offset(4));
+}
+
+#[test]
+fn retention_removes_old_segments_below_the_high_watermark_and_followers_adopt_the_start() {
+    let mut cluster = Cluster::with(2, 1, |config| {
+        config.topic.segment_bytes = 200;
+        config.topic.retention_bytes = Some(400);
+        config.topic.retention_ms = None;
+        config.retention_check_interval_ms = 1_000;
+    });
+    for round in 0..20 {
+        cluster.produce(&format!("record-{round:02}"));
+    }
+    cluster.pass(2_000);
+    let start = cluster.describe(1).log_start;
+    assert!(start > Offset(0), "{start}");
+    assert!(cluster.describe(1).size_bytes < 700);
+    cluster.produce("one more");
+    cluster.pass(1_000);
+    assert!(cluster.describe(2).log_start >= start);
+    // A replica that comes back from nothing begins where the leader's log begins.
+    cluster.vanish(2);
+    cluster.fence(2);
+    disk(&mut cluster, 2).remove_dir_all(Path::new(ROOT)).expect("wiped");
+    cluster.start(2);
+    cluster.pass(2_000);
+    assert_eq!(cluster.isr(), [1, 2]);
+    assert_eq!(cluster.log_end(2), 21);
+    assert_eq!(cluster.describe(2).log_start, cluster.describe(1).log_start);
+}
