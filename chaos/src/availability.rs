@@ -1,12 +1,17 @@
 //! How long each partition took no writes around each fault, from the acknowledgements alone.
 
 use crate::history::{History, Outcome, Slot};
+use crate::plan::FaultKind;
 
 /// When one fault was injected and lifted, as the analysis needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultWindow {
     /// Its number, from 1.
     pub number: u32,
+    /// What was done.
+    pub kind: FaultKind,
+    /// Whether a victim was the active controller.
+    pub controller: bool,
     /// When it was injected.
     pub at_us: u64,
     /// When its cause was lifted: the process was started again or continued.
@@ -22,6 +27,10 @@ pub struct FaultWindow {
 pub struct Gap {
     /// The fault's number.
     pub fault: u32,
+    /// What was done.
+    pub kind: FaultKind,
+    /// Whether a victim was the active controller.
+    pub controller: bool,
     /// The partition's name.
     pub partition: String,
     /// Whether a victim led it.
@@ -51,6 +60,8 @@ pub fn gaps(history: &History, faults: &[FaultWindow], end_us: u64) -> Vec<Gap> 
         for (slot, times) in acks.iter().enumerate().filter(|(slot, _)| history.durable(*slot as Slot)) {
             gaps.push(Gap {
                 fault: fault.number,
+                kind: fault.kind,
+                controller: fault.controller,
                 partition: history.name(slot as Slot).to_owned(),
                 affected: fault.led.contains(&(slot as Slot)),
                 alone: fault.alone,
@@ -103,7 +114,7 @@ mod tests {
     }
 
     fn fault(at_us: u64, lifted_us: u64) -> FaultWindow {
-        FaultWindow { number: 1, at_us, lifted_us, led: vec![0], alone: true }
+        FaultWindow { number: 1, kind: FaultKind::Kill, controller: false, at_us, lifted_us, led: vec![0], alone: true }
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub struct RunArgs {
     /// Longest pause in writing that a fault may cause while a majority and min.insync.replicas are alive
     #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
     pub unavailability_max: f64,
+    /// Seconds after which a producer gives a record up
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
+    pub delivery_timeout: f64,
     /// Where runs leave their results
     #[arg(long, default_value = "results/chaos", value_name = "DIR")]
     pub out: PathBuf,
@@ -129,6 +132,7 @@ impl RunArgs {
         positive("duration", self.duration)?;
         positive("rate", self.rate)?;
         positive("unavailability-max", self.unavailability_max)?;
+        positive("delivery-timeout", self.delivery_timeout)?;
         anyhow::ensure!(self.acks1_rate.is_finite() && self.acks1_rate >= 0.0, "--acks1-rate must not be negative");
         anyhow::ensure!(self.brokers >= 1, "--brokers must be at least 1");
         anyhow::ensure!((1..=1000).contains(&self.partitions), "--partitions must be 1 to 1000");

@@ -56,7 +56,7 @@ pub enum Outcome {
     Pending,
     /// Acknowledged at this offset.
     Ok {
-        /// Where it was written.
+        /// Where it was written; −1 when the broker recognised a duplicate and has forgotten where.
         offset: i64,
     },
     /// Definitely not written.
@@ -150,10 +150,10 @@ impl History {
         self.readers().flat_map(|reader| &reader.reads)
     }
 
-    /// Acknowledged writes to durable slots, with their offsets.
+    /// Acknowledged writes to durable slots, with their offsets where these are known.
     pub fn acked(&self) -> impl Iterator<Item = (&Send, i64)> {
         self.sends.iter().filter_map(|send| match send.outcome {
-            Outcome::Ok { offset } if self.durable(send.slot) => Some((send, offset)),
+            Outcome::Ok { offset } if offset >= 0 && self.durable(send.slot) => Some((send, offset)),
             _ => None,
         })
     }

@@ -49,8 +49,7 @@ impl<'a> Injector<'a> {
     }
 
     /// Injects fault after fault, each lifted before the next begins.
-    pub async fn run(&self, plan: Plan, until: Until) -> anyhow::Result<Injected> {
-        let mut injected = Injected::default();
+    pub async fn run(&self, plan: Plan, until: Until, injected: &mut Injected) -> anyhow::Result<()> {
         for fault in plan {
             if fault.patient {
                 // A cluster that does not become whole is judged by the next faults and at the end, not here.
@@ -60,9 +59,9 @@ impl<'a> Injector<'a> {
             if Instant::now() >= until.deadline || fault.number > until.faults_max {
                 break;
             }
-            self.inject(&fault, &mut injected).await?;
+            self.inject(&fault, injected).await?;
         }
-        Ok(injected)
+        Ok(())
     }
 
     async fn inject(&self, fault: &PlannedFault, injected: &mut Injected) -> anyhow::Result<()> {
@@ -106,7 +105,15 @@ impl<'a> Injector<'a> {
         for victim in &victims {
             self.lift(fault, *victim).await?;
         }
-        injected.windows.push(FaultWindow { number: fault.number, at_us, lifted_us, led, alone });
+        injected.windows.push(FaultWindow {
+            number: fault.number,
+            kind: fault.kind,
+            controller: view.controller.is_some_and(|controller| victims.contains(&controller)),
+            at_us,
+            lifted_us,
+            led,
+            alone,
+        });
         if fault.kind != FaultKind::Pause {
             for victim in victims {
                 self.cluster.wait_ready(victim).await?;

@@ -59,7 +59,8 @@ pub struct Observer {
     slots: Vec<(String, i32)>,
 }
 
-const ANSWER_BOUND: Duration = Duration::from_millis(800);
+/// Longer than a healthy broker needs, shorter than a fault lasts.
+pub const ANSWER_BOUND: Duration = Duration::from_millis(800);
 
 impl Observer {
     /// An observer of the partitions `slots`.

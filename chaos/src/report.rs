@@ -59,6 +59,22 @@ impl Pauses {
     }
 }
 
+/// Pauses by what was done to whom, in words.
+pub fn unavailability(gaps: &[Gap]) -> BTreeMap<String, Pauses> {
+    let mut classes: BTreeMap<String, Vec<&Gap>> = BTreeMap::new();
+    for gap in gaps {
+        let whom = match (gap.affected, gap.controller) {
+            (true, true) => "leader, also controller",
+            (true, false) => "leader",
+            (false, true) => "controller, led elsewhere",
+            (false, false) => "other broker",
+        };
+        let when = if gap.alone { "" } else { " while recovering" };
+        classes.entry(format!("{} of {whom}{when}", gap.kind)).or_default().push(gap);
+    }
+    classes.into_iter().map(|(class, gaps)| (class, Pauses::of(gaps.into_iter()))).collect()
+}
+
 /// How much of the replicas was compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Compared {
@@ -99,12 +115,10 @@ pub struct Verdict {
     pub read_at_end: u64,
     /// Faults injected, by kind and role.
     pub faults: BTreeMap<String, u32>,
-    /// Pauses of partitions whose leader was hit while the cluster was whole.
-    pub unavailability_affected: Pauses,
-    /// Pauses of the other partitions after the same faults.
-    pub unavailability_others: Pauses,
-    /// Pauses of affected partitions after faults that hit a cluster still recovering.
-    pub unavailability_overlapping: Pauses,
+    /// Pauses in writing, by what was done to whom.
+    pub unavailability: BTreeMap<String, Pauses>,
+    /// Pauses of partitions whose leader was killed while the cluster was whole: the figure to quote.
+    pub unavailability_kill: Pauses,
     /// Replicas compared.
     pub compared: Compared,
     /// What the checks found, all of them listed.
@@ -128,7 +142,7 @@ impl Verdict {
     /// The table for people.
     pub fn table(&self) -> String {
         let mut text = String::new();
-        let mut line = |name: &str, value: String| writeln!(text, "  {name:<34} {value}").expect("writing to a string");
+        let mut line = |name: &str, value: String| writeln!(text, "  {name:<46} {value}").expect("writing to a string");
         let counts = |outcomes: Outcomes| {
             let Outcomes { sent, acked, failed, unknown } = outcomes;
             format!("{sent} sent, {acked} acked, {failed} failed, {unknown} unknown")
@@ -145,10 +159,9 @@ impl Verdict {
         line("read back by a fresh client", self.read_at_end.to_string());
         let faults: Vec<String> = self.faults.iter().map(|(what, count)| format!("{count} × {what}")).collect();
         line("faults", format!("{} ({})", self.faults.values().sum::<u32>(), faults.join(", ")));
-        line("unavailable, leader hit", pauses(self.unavailability_affected));
-        line("unavailable, leader elsewhere", pauses(self.unavailability_others));
-        if self.unavailability_overlapping.count > 0 {
-            line("unavailable, still recovering", pauses(self.unavailability_overlapping));
+        line("unavailable after kill of leader", pauses(self.unavailability_kill));
+        for (what, figures) in &self.unavailability {
+            line(&format!("  {what}"), pauses(*figures));
         }
         let Compared { partitions, replicas, batches } = self.compared;
         line("replicas compared at rest", format!("{batches} batches, {replicas} replicas of {partitions} partitions"));
@@ -228,10 +241,10 @@ fn summary(path: &Path, verdict: &Verdict) -> anyhow::Result<()> {
     column("committed_lost", verdict.lost().to_string());
     column("anomalies", verdict.anomalies().to_string());
     column("faults", verdict.faults.values().sum::<u32>().to_string());
-    column("unavailability_pauses", verdict.unavailability_affected.count.to_string());
-    column("unavailability_p50_ms", format!("{:.1}", verdict.unavailability_affected.p50_ms));
-    column("unavailability_p99_ms", format!("{:.1}", verdict.unavailability_affected.p99_ms));
-    column("unavailability_max_ms", format!("{:.1}", verdict.unavailability_affected.max_ms));
+    column("unavailability_kill_pauses", verdict.unavailability_kill.count.to_string());
+    column("unavailability_kill_p50_ms", format!("{:.1}", verdict.unavailability_kill.p50_ms));
+    column("unavailability_kill_p99_ms", format!("{:.1}", verdict.unavailability_kill.p99_ms));
+    column("unavailability_kill_max_ms", format!("{:.1}", verdict.unavailability_kill.max_ms));
     column("replicas_compared", verdict.compared.replicas.to_string());
     column("batches_compared", verdict.compared.batches.to_string());
     table.write_record(&names)?;

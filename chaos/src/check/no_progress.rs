@@ -28,9 +28,18 @@ pub fn check(gaps: &[Gap], bound_us: u64, unhealed: Option<&str>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::FaultKind;
 
     fn gap(gap_us: u64, alone: bool) -> Gap {
-        Gap { fault: 1, partition: "durable-0".into(), affected: true, alone, gap_us }
+        Gap {
+            fault: 1,
+            kind: FaultKind::Kill,
+            controller: false,
+            partition: "durable-0".into(),
+            affected: true,
+            alone,
+            gap_us,
+        }
     }
 
     #[test]

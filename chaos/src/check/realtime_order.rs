@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Finding;
-use crate::history::{History, Slot};
+use crate::history::{History, Outcome, Slot};
 
 /// Walks through sends and acknowledgements in the order of time.
 pub fn check(history: &History) -> Finding {
@@ -12,7 +12,8 @@ pub fn check(history: &History) -> Finding {
     let mut acks: Vec<(u64, Slot, i64)> = Vec::new();
     let mut sends: Vec<(u64, usize, i64)> = Vec::new();
     for (index, send) in history.sends.iter().enumerate() {
-        if let crate::history::Outcome::Ok { offset } = send.outcome
+        if let Outcome::Ok { offset } = send.outcome
+            && offset >= 0
             && history.durable(send.slot)
         {
             acks.push((send.done_us, send.slot, offset));

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Finding;
-use crate::history::{History, Value};
+use crate::history::{History, Outcome, Value};
 
 /// Committed means acknowledged with acks=all, or seen by any consumer during the run, whatever the topic promises:
 /// consumers see only what is below the high watermark, and that never goes away.
@@ -12,7 +12,8 @@ pub fn check(history: &History) -> Finding {
     let mut finding = Finding::new("unseen", "committed, and not read at the end");
     let last: BTreeSet<Value> = history.last.reads.iter().map(|read| read.value).collect();
     let mut missing: BTreeSet<Value> = BTreeSet::new();
-    for (send, offset) in history.acked() {
+    for send in history.sends.iter().filter(|send| history.durable(send.slot)) {
+        let Outcome::Ok { offset } = send.outcome else { continue };
         if !last.contains(&send.value) && missing.insert(send.value) {
             finding.add(|| {
                 format!(

@@ -113,6 +113,11 @@ impl Cluster {
         self.layout.dir().to_path_buf()
     }
 
+    /// Leaves the directory in place when the cluster is dropped: it has become evidence.
+    pub fn keep_dir(&self) {
+        lock(&self.ownership).remove_dir = false;
+    }
+
     /// Kills every broker and removes what [`Cluster::start`] made: the whole directory if it made that too.
     pub async fn destroy(self) -> Result<(), ClusterError> {
         self.kill_all()?;

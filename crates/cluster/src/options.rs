@@ -76,8 +76,10 @@ pub struct ClusterOptions {
     pub environment: Vec<(String, String)>,
     /// How long all brokers together may take to become ready.
     pub ready_timeout: Duration,
-    /// Keep the directory when the cluster goes away.
+    /// Keep the directory when the cluster goes away, even a temporary one.
     pub keep_dir: bool,
+    /// Remove the directory when the cluster goes away, even a named one.
+    pub remove_dir: bool,
 }
 
 impl Default for ClusterOptions {
@@ -94,6 +96,7 @@ impl Default for ClusterOptions {
             environment: Vec::new(),
             ready_timeout: Duration::from_secs(30),
             keep_dir: false,
+            remove_dir: false,
         }
     }
 }

@@ -76,7 +76,7 @@ impl Cluster {
             fs::write(&properties, text).map_err(ClusterError::file("write", &properties))?;
         }
         layout.write_description(&description)?;
-        let remove = (temporary && !options.keep_dir).then(|| layout.dir());
+        let remove = ((temporary || options.remove_dir) && !options.keep_dir).then(|| layout.dir());
         let cluster = Self {
             layout: layout.clone(),
             ready_timeout: options.ready_timeout,

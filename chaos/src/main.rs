@@ -1,0 +1,68 @@
+//! `minisr-chaos`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use minisr_chaos::cli::{Cli, Command, RunArgs};
+use minisr_chaos::run;
+
+/// Interrupted by Ctrl-C or SIGTERM: an error of no interest.
+const INTERRUPTED: u8 = 1;
+
+fn main() -> ExitCode {
+    let Command::Run(args) = Cli::parse().command;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("minisr-chaos: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        tokio::select! {
+            code = carry_out(&args) => code,
+            () = interrupted() => {
+                eprintln!("minisr-chaos: interrupted; ending the brokers");
+                INTERRUPTED
+            }
+        }
+    });
+    // Tasks hold the cluster; with them it goes, and its processes.
+    drop(runtime);
+    ExitCode::from(code)
+}
+
+async fn carry_out(args: &RunArgs) -> u8 {
+    match run::run(args).await {
+        Ok(verdict) => {
+            let text = if args.json {
+                serde_json::to_string_pretty(&verdict).unwrap_or_else(|error| error.to_string())
+            } else {
+                verdict.table()
+            };
+            let _ = writeln!(std::io::stdout(), "{text}");
+            if let Some(evidence) = &verdict.evidence {
+                eprintln!("evidence: {evidence} (history.jsonl, events.csv, cluster/)");
+            }
+            verdict.conclusion.exit_code()
+        }
+        Err(error) => {
+            eprintln!("minisr-chaos: {error:#}");
+            1
+        }
+    }
+}
+
+async fn interrupted() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(signal) => signal,
+        Err(_) => return std::future::pending().await,
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
