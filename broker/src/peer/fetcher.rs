@@ -87,9 +87,11 @@ impl Peers for PeerLinks {
     }
 }
 
-/// An open connection and the registration of the leader it belongs to.
+/// What was dialed last, and the registration of the leader that it belonged to. It outlives its stream: the dialer
+/// keeps the QUIC connection, and must be told to forget it when the leader has registered again.
 struct Link {
-    connection: Connection,
+    /// `None` once a newer request took the stream's place.
+    connection: Option<Connection>,
     address: Address,
     registration: Option<BrokerEpoch>,
 }
@@ -114,7 +116,9 @@ async fn run(id: FetcherId, links: Rc<Links>, shard: ShardHandle, mut inbox: mps
             Err(FetchFailure::Void) => {
                 // The old request may still wait at the leader, and the new answer would queue behind it. A new
                 // stream costs no round trip, and the leader forgets the old request with its stream.
-                link = None;
+                if let Some(link) = &mut link {
+                    link.connection = None;
+                }
                 shard.answer(Event::FetchFailed { fetcher: id, correlation: fetch.correlation });
             }
             Err(failure) => {
@@ -155,14 +159,16 @@ async fn fetch_once(
 ) -> Result<FetchReply, FetchFailure> {
     let leader = fetch.fetcher.leader;
     let registration = shard.image().broker(leader).map(|broker| broker.epoch);
-    if let Some(old) = link.take_if(|link| link.registration != registration || link.connection.is_closed()) {
+    let is_closed = |link: &Link| link.connection.as_ref().is_some_and(Connection::is_closed);
+    if let Some(old) = link.take_if(|link| link.registration != registration || is_closed(link)) {
         links.dialer.forget(&old.address);
     }
-    let connection = match link {
-        Some(link) => link.connection.clone(),
+    let connection = match link.as_ref().and_then(|link| link.connection.clone()) {
+        Some(connection) => connection,
         None => {
-            let opened = connect(links, &shard.image(), leader, registration).await?;
-            link.insert(opened).connection.clone()
+            let (connection, address) = connect(links, &shard.image(), leader).await?;
+            *link = Some(Link { connection: Some(connection.clone()), address, registration });
+            connection
         }
     };
     let deadline = Instant::now() + links.answer_time_max + Duration::from_millis(fetch.request.max_wait_ms);
@@ -177,8 +183,7 @@ async fn connect(
     links: &Links,
     image: &Image,
     leader: BrokerId,
-    registration: Option<BrokerEpoch>,
-) -> Result<Link, FetchFailure> {
+) -> Result<(Connection, Address), FetchFailure> {
     let advertised = || {
         let listener = image.broker(leader)?.listener(links.listener.name())?;
         Some(Address::new(listener.host.clone(), listener.port))
@@ -194,7 +199,7 @@ async fn connect(
         .map_err(|error| FetchFailure::Connect(error.to_string()))?;
     let connection = Connection::start(stream, ConnectionConfig::named(links.client_id.clone()));
     tracing::debug!(%leader, %address, "replica fetches connected");
-    Ok(Link { connection, address, registration })
+    Ok((connection, address))
 }
 
 fn request(fetch: &FetchRequest) -> KafkaFetchRequest {
