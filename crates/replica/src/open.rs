@@ -250,24 +250,6 @@ impl<D: Disk> Shard<D> {
     }
 }
 
-/// Creates the directory, and makes its name and those of its new parents survive a power loss: nothing below them would
-/// otherwise.
-fn create_durably<D: Disk>(disk: &mut D, root: &Path) -> std::io::Result<()> {
-    let mut new = Vec::new();
-    for directory in root.ancestors().filter(|directory| !directory.as_os_str().is_empty()) {
-        if disk.exists(directory)? {
-            break;
-        }
-        new.push(directory);
-    }
-    disk.create_dir_all(root)?;
-    for directory in new {
-        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
-        disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
-    }
-    Ok(())
-}
-
 /// Why acknowledged data might be missing, as far as can be told before the logs are opened. Where there is no
 /// reason, `report.reason` says why not.
 fn doubts_before_opening<D: Disk>(
