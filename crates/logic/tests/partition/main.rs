@@ -1,0 +1,6 @@
+//! The partition machines: properties of their parts, and stories of the leader's rules.
+
+mod cursors;
+mod epochs;
+mod leader;
+mod producers;
