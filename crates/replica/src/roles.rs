@@ -112,7 +112,10 @@ impl<D: Disk> Shard<D> {
     fn host(&mut self, key: TopicPartition, topic: &Topic, disk: &mut D, outputs: &mut Vec<Output>) {
         let settings = TopicSettings::of(topic, &self.config.topic);
         if let Some(partition) = self.partitions.get_mut(&key) {
-            partition.settings = settings;
+            if partition.settings != settings {
+                partition.log.set_config(settings.log.clone());
+                partition.settings = settings;
+            }
             return;
         }
         if self.offline.contains_key(&key) {

@@ -150,6 +150,25 @@ fn restart_without_a_topic_id_sets_the_directory_aside() {
 }
 
 #[test]
+fn restart_gives_a_log_its_topics_settings_again() {
+    let mut cluster = Cluster::new(1, 1);
+    let changes = std::collections::BTreeMap::from([("segment.bytes".to_owned(), Some("70".to_owned()))]);
+    let topic_id = cluster.topic;
+    cluster
+        .command(minisr_logic::metadata::Command::AlterTopicConfigs { topic_id, changes })
+        .expect("settings are not checked here");
+    cluster.kill(1);
+    cluster.start(1);
+    cluster.run();
+    for value in ["a", "b", "c"] {
+        cluster.produce(value);
+    }
+    let segments = |entry: &minisr_storage::disk::Entry| entry.name.ends_with(".log");
+    let entries = disk(&mut cluster, 1).list(Path::new("/data/t-0")).expect("a directory");
+    assert_eq!(entries.iter().filter(|entry| segments(entry)).count(), 3, "each record begins a segment");
+}
+
+#[test]
 fn restart_keeps_high_watermark_epochs_and_producers() {
     let mut cluster = Cluster::new(1, 1);
     cluster.send_batch(1, &["a"], Acks::All, support::idempotent(9, 0));

@@ -193,6 +193,11 @@ impl<D: Disk> Log<D> {
         self.tail.release(offset);
     }
 
+    /// New settings for what is appended from now on. The bound on recent batches in memory stays.
+    pub fn set_config(&mut self, config: LogConfig) {
+        self.config = config;
+    }
+
     /// Why the log takes no more writes, if it does not.
     #[must_use]
     pub const fn poisoned(&self) -> Option<&Poisoned> {
