@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use minisr_wire::messages::metadata_request::MetadataRequestTopic;
-use minisr_wire::messages::{MetadataRequest, TopicName};
+use minisr_wire::messages::{ApiKey, MetadataRequest, TopicName};
 use minisr_wire::protocol::Request;
 use minisr_wire::{ErrorCode, StrBytes};
 
@@ -18,6 +18,10 @@ use crate::transport::{Address, Dialer, TlsError, Transport, tuning};
 /// A broker that has not answered a question of metadata after this long is not waited for alone: the next is asked
 /// as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(100);
+
+/// Time allowed for an answer that the broker can give from what it knows. A killed broker is silent on QUIC, so a
+/// longer wait would only delay the next attempt.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The highest Metadata version in use: 12 has topic ids.
 const METADATA_VERSION_MAX: i16 = 12;
@@ -213,7 +217,11 @@ impl Client {
     ) -> Result<R::Response, ClientError> {
         let connection = self.control(address).await?;
         let version = connection.versions().highest::<R>(version_max)?;
-        let timeout = self.inner.config.request_timeout;
+        let timeout = match ApiKey::try_from(R::KEY) {
+            // The broker waits for the cluster here.
+            Ok(ApiKey::CreateTopics | ApiKey::DeleteTopics) => self.inner.config.request_timeout,
+            _ => self.inner.config.request_timeout.min(QUESTION_TIMEOUT),
+        };
         match tokio::time::timeout(timeout, connection.call(request, version)).await {
             Ok(result) => Ok(result?),
             Err(_) => {

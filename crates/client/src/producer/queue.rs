@@ -148,6 +148,11 @@ impl Queue {
         self.stale_since
     }
 
+    /// The broker that was sent to last.
+    pub(super) fn last_broker(&self) -> Option<i32> {
+        self.in_flight_link.map(|(broker_id, _)| broker_id)
+    }
+
     /// Metadata asked for at `asked_at` has arrived.
     pub(super) fn refreshed(&mut self, asked_at: Instant) {
         if self.stale_since.is_some_and(|since| asked_at >= since) {
@@ -279,7 +284,10 @@ impl Queue {
                 let earlier = self.in_flight.first().is_some_and(|&first| first < order)
                     || self.retry.front().is_some_and(|first| first.order.is_some_and(|first| first < order));
                 // Behind a batch that must be sent again this is expected; at the front something is lost.
-                self.reset_needed |= !earlier;
+                if !earlier {
+                    self.reset_needed = true;
+                    self.pause(now);
+                }
             }
             ErrorCode::INVALID_PRODUCER_EPOCH
             | ErrorCode::UNKNOWN_PRODUCER_ID
@@ -290,15 +298,13 @@ impl Queue {
                 self.reset_needed = true;
                 let generation = self.identity.map_or(0, |identity| identity.generation);
                 self.generation_min = self.generation_min.max(generation + 1);
+                self.pause(now);
             }
             code if code.is_retriable() => {
                 if concerns_leadership(code) {
                     self.stale_since = Some(now);
                 }
-                // What was in flight together fails together: one pause for all.
-                if self.resume_at.is_none_or(|at| at <= now) {
-                    self.resume_at = Some(now + self.backoff.next());
-                }
+                self.pause(now);
             }
             code => return Some(self.give_up(batch, Cause::Code(code))),
         }
@@ -309,6 +315,13 @@ impl Queue {
         let place = self.retry.partition_point(|waiting| waiting.order < Some(order));
         self.retry.insert(place, batch);
         None
+    }
+
+    /// What was in flight together fails together: one pause for all.
+    fn pause(&mut self, now: Instant) {
+        if self.resume_at.is_none_or(|at| at <= now) {
+            self.resume_at = Some(now + self.backoff.next());
+        }
     }
 
     /// Ends the batches to be sent again that are out of time.

@@ -332,12 +332,16 @@ impl Sender {
         }
         if let Some(at) = queue.resume_at().filter(|&at| at > now) {
             findings.look_again(at);
-            // What it needs to know when it resumes may be asked for meanwhile.
-            findings.wants_metadata |= queue.stale_since().is_some();
+            // What it needs to know when it resumes is asked for meanwhile.
+            if queue.stale_since().is_some() {
+                findings.wants_metadata = true;
+                findings.suspect = findings.suspect.or(queue.last_broker());
+            }
             return None;
         }
         if queue.stale_since().is_some() {
             findings.wants_metadata = true;
+            findings.suspect = findings.suspect.or(queue.last_broker());
             return None;
         }
         let Some(leader) = self.view.leader(&queue.topic, queue.index) else {
