@@ -8,8 +8,16 @@ use std::time::Duration;
 /// backpressure. Twice the deepest pipeline that the load generator and the ceiling program use.
 pub const REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX: usize = 256;
 
+/// Memory that the replies of one connection may take before they are written; beyond it no further request is read.
+/// A single reply may be larger, since a first batch is always returned whole.
+pub const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// Request bytes that one connection handles before others get their turn: a follower's fetch should leave while the
+/// next batches are still being read.
+pub const TURN_BYTES_MAX: usize = 128 << 10;
+
 /// How long a peer may take over one frame, from its first byte to its last, before the bytes it sent are taken to be
-/// the start of something that never ends. A frame is given [`FRAME_TIME_PER_MIB`] more for each MiB it claims.
+/// the start of something that never ends; and as long for taking what is written to it. A frame is given [`FRAME_TIME_PER_MIB`] more for each MiB it claims.
 pub const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// See [`FRAME_TIME_MAX`]: 1 MiB a second is the slowest link that large frames are accepted from.

@@ -47,11 +47,12 @@ pub(super) fn handle(session: &Session, head: &RequestHead, request: KafkaFetchR
         Reader::Replica { .. } => request.max_bytes,
         Reader::Consumer { .. } => request.max_bytes.min(context.settings.fetch_max_bytes),
     };
+    let bytes_max = usize::try_from(bytes_max).unwrap_or(0);
     let fetching = context.shard.fetch(FetchRequest {
         reader,
         max_wait_ms: if is_urgent { 0 } else { max_wait_ms },
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
-        max_bytes: usize::try_from(bytes_max).unwrap_or(0),
+        max_bytes: bytes_max,
         partitions,
     });
 
@@ -59,7 +60,8 @@ pub(super) fn handle(session: &Session, head: &RequestHead, request: KafkaFetchR
         Some(fetched) => reply.encode(context, fetched).map(Handled::Reply),
         None => {
             let context = Rc::clone(context);
-            Ok(Handled::Later(Box::pin(async move { reply.encode(&context, fetching.await) })))
+            let promise = Box::pin(async move { reply.encode(&context, fetching.await) });
+            Ok(Handled::Later { promise, bytes_max })
         }
     }
 }

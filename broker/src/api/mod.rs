@@ -173,9 +173,10 @@ fn reply<M: Encodable + HeaderVersion>(head: &RequestHead, response: &M) -> Resu
 /// Lets `work` run by itself and promises its result, so that it does not wait for its turn to be answered.
 fn promise_task(work: impl Future<Output = Result<Frame, Closed>> + 'static) -> Handled {
     let task = tokio::task::spawn_local(work);
-    Handled::Later(Box::pin(async move {
+    let promise = Box::pin(async move {
         task.await.unwrap_or_else(|error| Err(Closed::Invalid(format!("the handler failed: {error}"))))
-    }))
+    });
+    Handled::Later { promise, bytes_max: 0 }
 }
 
 #[cfg(test)]

@@ -52,7 +52,8 @@ pub(super) fn handle(session: &Session, head: &RequestHead, request: ProduceRequ
         None if reply.expects_none => Ok(Handled::NoReply),
         None => {
             let context = Rc::clone(context);
-            Ok(Handled::Later(Box::pin(async move { reply.encode(&context, &appends.await) })))
+            let promise = Box::pin(async move { reply.encode(&context, &appends.await) });
+            Ok(Handled::Later { promise, bytes_max: 0 })
         }
     }
 }

@@ -85,7 +85,7 @@ fn body_of(handled: Handled) -> Bytes {
     let frame = match handled {
         Handled::Reply(Frame::Whole(frame)) => frame,
         Handled::Reply(Frame::Chunks(chunks)) => chunks.concat().into(),
-        Handled::Later(_) => panic!("answered later"),
+        Handled::Later { .. } => panic!("answered later"),
         Handled::NoReply => panic!("no reply"),
         Handled::Close(closed) => panic!("closed: {closed}"),
     };

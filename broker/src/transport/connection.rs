@@ -93,6 +93,14 @@ pub enum Closed {
     /// The request was understood, and this peer must not send it.
     #[error("refused: {0}")]
     Refused(String),
+    /// Replies were written and the peer did not take them in time.
+    #[error("slow reader: {unwritten} bytes of replies were not taken within {allowed_ms} ms")]
+    SlowReader {
+        /// Bytes of the write that was given up, taken or not.
+        unwritten: usize,
+        /// The time allowed.
+        allowed_ms: u64,
+    },
     /// A request with acks=0 failed. It has no reply, so closing is the only way to tell (as Kafka does).
     #[error("a produce request with acks=0 failed: {0}")]
     UnacknowledgedFailure(String),
@@ -115,6 +123,7 @@ impl Closed {
             Self::Truncated { .. } => "truncated frame",
             Self::Oversized { .. } => "oversized frame",
             Self::Slow { .. } => "slow frame",
+            Self::SlowReader { .. } => "slow reader",
             Self::Idle { .. } => "idle",
             Self::Invalid(_) => "invalid request",
             Self::Refused(_) => "refused request",
@@ -132,6 +141,23 @@ pub enum Frame {
     Chunks(Vec<Bytes>),
 }
 
+impl Frame {
+    /// Its size.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Whole(chunk) => chunk.len(),
+            Self::Chunks(chunks) => chunks.iter().map(Bytes::len).sum(),
+        }
+    }
+
+    /// Whether it has no bytes, not even a length prefix.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// What a promised reply turns out to be.
 pub type Promise = Pin<Box<dyn Future<Output = Result<Frame, Closed>>>>;
 
@@ -141,7 +167,12 @@ pub enum Handled {
     Reply(Frame),
     /// It is admitted; the reply comes later. The promise is polled when its turn has come, so it must not need to
     /// be polled to make progress that others wait for.
-    Later(Promise),
+    Later {
+        /// The reply.
+        promise: Promise,
+        /// How much memory the reply may take before it is written. Small for everything but fetched records.
+        bytes_max: usize,
+    },
     /// It is done and has no reply (acks=0).
     NoReply,
     /// The connection must end, now.
@@ -214,6 +245,7 @@ where
     let read_half = async {
         let mut stop = pin!(stop);
         let mut frames = FrameReader::new(reader, limits);
+        let mut handled_bytes = 0;
         let closed = loop {
             replies.room(limits.requests_in_flight_max).await;
             let request = tokio::select! {
@@ -225,11 +257,16 @@ where
                     Err(closed) => return closed,
                 },
             };
+            handled_bytes += request.len();
             match service.handle(request) {
-                Handled::Reply(frame) => replies.push(Slot::Ready(frame)),
-                Handled::Later(promise) => replies.push(Slot::Promised(promise)),
+                Handled::Reply(frame) => replies.push(frame.len(), Slot::Ready(frame)),
+                Handled::Later { promise, bytes_max } => replies.push(bytes_max, Slot::Promised(promise)),
                 Handled::NoReply => {}
                 Handled::Close(closed) => return closed,
+            }
+            if handled_bytes >= limits::TURN_BYTES_MAX {
+                handled_bytes = 0;
+                tokio::task::yield_now().await;
             }
         };
         // The peer may have half-closed and still wants its answers.
@@ -243,8 +280,14 @@ where
             if let Err(closed) = replies.next_chunks(&mut chunks).await {
                 return closed;
             }
-            if let Err(error) = sink.write_all_chunks(&mut chunks).await {
-                return Closed::Lost(error);
+            let bytes: usize = chunks.iter().map(Bytes::len).sum();
+            let allowed = time_for(limits.frame_time_max, bytes);
+            match tokio::time::timeout(allowed, sink.write_all_chunks(&mut chunks)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Closed::Lost(error),
+                Err(_) => {
+                    return Closed::SlowReader { unwritten: bytes, allowed_ms: allowed.as_millis() as u64 };
+                }
             }
             chunks.clear();
             replies.written();
@@ -271,9 +314,13 @@ enum Slot {
 /// event wakes the task; only progress made *after* a half was polled needs a wake of its own.
 #[derive(Default)]
 struct Replies {
-    slots: RefCell<VecDeque<Slot>>,
+    slots: RefCell<VecDeque<(usize, Slot)>>,
+    /// What the replies in the queue and in the write under way may take.
+    bytes: Cell<usize>,
     /// Replies taken from the queue and not yet written.
     writing: Cell<usize>,
+    /// Their share of `bytes`.
+    writing_bytes: Cell<usize>,
     /// The read half waits for room, or for the queue to drain.
     reader_waits: Cell<bool>,
     /// Replies were taken or written since the read half was last polled.
@@ -282,8 +329,9 @@ struct Replies {
 }
 
 impl Replies {
-    fn push(&self, slot: Slot) {
-        self.slots.borrow_mut().push_back(slot);
+    fn push(&self, bytes: usize, slot: Slot) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.slots.borrow_mut().push_back((bytes, slot));
     }
 
     fn in_flight(&self) -> usize {
@@ -291,7 +339,7 @@ impl Replies {
     }
 
     async fn room(&self, max: usize) {
-        self.until(|replies| replies.in_flight() < max).await;
+        self.until(|replies| replies.in_flight() < max && replies.bytes.get() < limits::REPLY_BYTES_MAX).await;
     }
 
     async fn drained(&self) {
@@ -309,6 +357,7 @@ impl Replies {
 
     fn written(&self) {
         self.writing.set(0);
+        self.bytes.set(self.bytes.get() - self.writing_bytes.replace(0));
         self.has_progressed.set(true);
         self.last_written.set(Some(Instant::now()));
     }
@@ -322,26 +371,29 @@ impl Replies {
         // Only reached after the last write ended, so the read half may have room again.
         let mut gathered = Gathered { chunks, small: BytesMut::new(), bytes: 0 };
         let mut taken = 0;
+        let mut taken_bytes = 0;
         let closed = loop {
             if gathered.bytes >= limits::WRITE_BYTES_MAX {
                 break None;
             }
-            let Some(slot) = self.slots.borrow_mut().pop_front() else { break None };
+            let Some((bytes, slot)) = self.slots.borrow_mut().pop_front() else { break None };
             match slot {
                 Slot::Ready(frame) => gathered.add(frame),
                 Slot::Promised(mut promise) => match promise.as_mut().poll(context) {
                     Poll::Ready(Ok(frame)) => gathered.add(frame),
                     Poll::Ready(Err(closed)) => break Some(closed),
                     Poll::Pending => {
-                        self.slots.borrow_mut().push_front(Slot::Promised(promise));
+                        self.slots.borrow_mut().push_front((bytes, Slot::Promised(promise)));
                         break None;
                     }
                 },
             }
             taken += 1;
+            taken_bytes += bytes;
         };
         gathered.finish();
         self.writing.set(taken);
+        self.writing_bytes.set(taken_bytes);
         if (self.has_progressed.take() || taken > 0) && self.reader_waits.get() {
             // Polled before this half in this turn: it must look again.
             context.waker().wake_by_ref();
@@ -483,8 +535,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let received = self.buffer.len();
         if received > 0 {
             let elapsed = now - self.since;
-            let mib = u32::try_from(announced.unwrap_or(0) >> 20).unwrap_or(u32::MAX);
-            let allowed = self.limits.frame_time_max + limits::FRAME_TIME_PER_MIB * mib;
+            let allowed = time_for(self.limits.frame_time_max, announced.unwrap_or(0));
             if elapsed >= allowed {
                 let announced = PREFIX_LEN + announced.unwrap_or(0);
                 return Err(Closed::Slow { received, announced, elapsed_ms: elapsed.as_millis() as u64 });
@@ -501,6 +552,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.check.as_mut().reset(now + self.limits.frame_time_max.min(self.limits.idle_time_max));
         Ok(())
     }
+}
+
+/// How long `bytes` may take on the way.
+fn time_for(base: Duration, bytes: usize) -> Duration {
+    base + limits::FRAME_TIME_PER_MIB * u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
 }
 
 async fn read_some<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut, max: usize) -> io::Result<usize> {

@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-/// Answers a request by its first byte: `r` at once, `l` when the test says so, `n` never, `x` by closing.
+/// Answers a request by its first byte: `r` at once, `b` at once with 32 MiB, `l` when the test says so, `n` never,
+/// `x` by closing.
 #[derive(Default)]
 struct Scripted {
     handled: RefCell<Vec<Bytes>>,
@@ -19,13 +20,15 @@ impl Service for Scripted {
         self.handled.borrow_mut().push(request.clone());
         match request.first() {
             Some(b'r') => Handled::Reply(framed(&request)),
+            Some(b'b') => Handled::Reply(Frame::Whole(Bytes::from(vec![0; 32 << 20]))),
             Some(b'l') => {
                 let (release, released) = oneshot::channel();
                 self.promised.borrow_mut().push_back(release);
-                Handled::Later(Box::pin(async move {
+                let promise = Box::pin(async move {
                     released.await.map_err(|_| Closed::Refused("released by drop".to_owned()))?;
                     Ok(framed(&request))
-                }))
+                });
+                Handled::Later { promise, bytes_max: 0 }
             }
             Some(b'n') => Handled::NoReply,
             _ => Handled::Close(Closed::Invalid("as scripted".to_owned())),
@@ -267,5 +270,22 @@ fn failed_promise_closes_the_connection() {
         peer.service.promised.borrow_mut().clear();
         let closed = peer.connection.await.expect("no panic");
         assert!(matches!(closed, Closed::Refused(_)), "{closed}");
+    });
+}
+
+#[test]
+fn peer_that_does_not_take_its_replies_is_read_no_further_and_closed_after_the_bound() {
+    run(async {
+        let mut peer = Peer::connect(LIMITS);
+        for _ in 0..6 {
+            peer.send(b"b").await;
+        }
+        peer.handled(2).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(peer.service.handled.borrow().len() <= 3, "replies of 64 MiB are enough to stop reading");
+        let closed = peer.connection.await.expect("no panic");
+        assert!(matches!(closed, Closed::SlowReader { .. }), "{closed}");
     });
 }
