@@ -49,12 +49,17 @@ async fn run(faults: Vec<Fault>) -> (FakeCluster, Outcomes) {
     let elector = {
         let cluster = cluster.clone();
         tokio::spawn(async move {
-            // A silent broker is left only when leadership moves, so it moves until all is done.
-            for turn in 0.. {
-                tokio::time::sleep(Duration::from_millis(30)).await;
-                let partition = turn % PARTITIONS;
-                let leader = cluster.state().partition("t", partition).leader;
-                cluster.state().elect("t", partition, 3 - leader);
+            // A silent broker is left only when leadership moves, so it moves whenever nothing arrives any more.
+            let mut arrived_before = 0;
+            loop {
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                let mut state = cluster.state();
+                let arrived = state.arrived.len();
+                for partition in (0..PARTITIONS).filter(|_| arrived == arrived_before) {
+                    let leader = state.partition("t", partition).leader;
+                    state.elect("t", partition, 3 - leader);
+                }
+                arrived_before = arrived;
             }
         })
     };
