@@ -87,11 +87,10 @@ impl Peers for PeerLinks {
     }
 }
 
-/// What was dialed last, and the registration of the leader that it belonged to. It outlives its stream: the dialer
-/// keeps the QUIC connection, and must be told to forget it when the leader has registered again.
+/// What was dialed last, and the registration of the leader that it belonged to. The dialer keeps the QUIC connection
+/// under a stream, and must be told to forget it when the leader has registered again.
 struct Link {
-    /// `None` once a newer request took the stream's place.
-    connection: Option<Connection>,
+    connection: Connection,
     address: Address,
     registration: Option<BrokerEpoch>,
 }
@@ -114,11 +113,8 @@ async fn run(id: FetcherId, links: Rc<Links>, shard: ShardHandle, mut inbox: mps
                 shard.answer(Event::FetchResponse { fetcher: id, correlation, reply });
             }
             Err(FetchFailure::Void) => {
-                // The old request may still wait at the leader, and the new answer would queue behind it. A new
-                // stream costs no round trip, and the leader forgets the old request with its stream.
-                if let Some(link) = &mut link {
-                    link.connection = None;
-                }
+                // The old request may still wait at the leader, but not in the new one's way: a follower's newer fetch
+                // makes the leader answer its older one at once, and the stream drops that answer.
                 shard.answer(Event::FetchFailed { fetcher: id, correlation: fetch.correlation });
             }
             Err(failure) => {
@@ -159,15 +155,14 @@ async fn fetch_once(
 ) -> Result<FetchReply, FetchFailure> {
     let leader = fetch.fetcher.leader;
     let registration = shard.image().broker(leader).map(|broker| broker.epoch);
-    let is_closed = |link: &Link| link.connection.as_ref().is_some_and(Connection::is_closed);
-    if let Some(old) = link.take_if(|link| link.registration != registration || is_closed(link)) {
+    if let Some(old) = link.take_if(|link| link.registration != registration || link.connection.is_closed()) {
         links.dialer.forget(&old.address);
     }
-    let connection = match link.as_ref().and_then(|link| link.connection.clone()) {
+    let connection = match link.as_ref().map(|link| link.connection.clone()) {
         Some(connection) => connection,
         None => {
             let (connection, address) = connect(links, &shard.image(), leader).await?;
-            *link = Some(Link { connection: Some(connection.clone()), address, registration });
+            *link = Some(Link { connection: connection.clone(), address, registration });
             connection
         }
     };
@@ -179,11 +174,7 @@ async fn fetch_once(
     reply(&fetch.request, response)
 }
 
-async fn connect(
-    links: &Links,
-    image: &Image,
-    leader: BrokerId,
-) -> Result<(Connection, Address), FetchFailure> {
+async fn connect(links: &Links, image: &Image, leader: BrokerId) -> Result<(Connection, Address), FetchFailure> {
     let advertised = || {
         let listener = image.broker(leader)?.listener(links.listener.name())?;
         Some(Address::new(listener.host.clone(), listener.port))

@@ -113,6 +113,8 @@ impl<D: Disk> Shard<D> {
             PositionCheck::Prefix => Ok(Readable::Prefix { limit, owes_high_watermark }),
             PositionCheck::Diverging(end) => Ok(Readable::Diverging(end)),
             PositionCheck::OutOfRange => {
+                // A consumer learns no more than what it may read.
+                let log_end = if matches!(reader, Reader::Consumer { .. }) { limit } else { log_end };
                 Err(FetchError::OffsetOutOfRange { log_start: log.cursors.log_start(), log_end })
             }
         }
