@@ -122,8 +122,7 @@ impl Acceptor {
             Transport::Quic => {
                 let tls = QuicServerConfig::try_from(read_tls(directory)?.server)?;
                 let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-                let transport = tuning::quic_transport(options.congestion, options.stream_count());
-                config.transport_config(Arc::new(transport));
+                config.transport_config(tuning::quic_transport(options.congestion));
                 let endpoint = quinn::Endpoint::new(
                     tuning::quic_endpoint(),
                     Some(config),
@@ -185,8 +184,7 @@ impl Connector {
             Transport::Quic => {
                 let tls = QuicClientConfig::try_from(read_tls(directory)?.client)?;
                 let mut config = quinn::ClientConfig::new(Arc::new(tls));
-                let transport = tuning::quic_transport(options.congestion, options.stream_count());
-                config.transport_config(Arc::new(transport));
+                config.transport_config(tuning::quic_transport(options.congestion));
                 let endpoint = quinn::Endpoint::new(
                     tuning::quic_endpoint(),
                     None,

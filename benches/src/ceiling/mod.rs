@@ -26,7 +26,7 @@ mod producer;
 mod report;
 mod ring_file;
 mod supervise;
-pub mod tuning;
+mod tuning;
 
 pub use node::{NodeOptions, run_node};
 pub use options::{Congestion, Crypto, Mode, Options, OptionsError, Runtime, Transport};

@@ -131,7 +131,7 @@ impl Report {
             cpu: CpuReport {
                 producer_s: cpu_s[0],
                 leader_s: cpu_s[1],
-                followers_s: cpu_s[2..].iter().sum(),
+                followers_s: cpu_s[2..].iter().fold(0.0, |sum, seconds| sum + seconds),
                 total_s_per_gb: total_s / (bytes / 1e9),
             },
         }

@@ -53,6 +53,12 @@ const _: () = assert!(IDLE_TIMEOUT.as_millis() > 10 * KEEP_ALIVE.as_millis());
 /// Settings of every QUIC connection, on both sides.
 #[must_use]
 pub fn quic_transport() -> Arc<TransportConfig> {
+    Arc::new(quic_transport_settings())
+}
+
+/// The same, to be changed further: the ceiling programs compare congestion controllers.
+#[must_use]
+pub fn quic_transport_settings() -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
     // An acknowledgement for every ten packets instead of every two: less work on both sides. A lone packet is
@@ -75,7 +81,7 @@ pub fn quic_transport() -> Arc<TransportConfig> {
         .initial_rtt(Duration::from_millis(30))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("the idle timeout fits a QUIC integer")));
-    Arc::new(transport)
+    transport
 }
 
 /// Settings of every QUIC endpoint.
