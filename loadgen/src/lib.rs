@@ -1,1 +1,37 @@
-//! Placeholder while the workspace is laid out.
+//! The load generator of minisr: measures what acks, replication factor and min.insync.replicas cost.
+//!
+//! In reading order:
+//!
+//! * [`cli`] and [`settings`]: what is asked for; [`plan`]: the cells, and what makes a combination impossible.
+//! * [`sweep`]: the whole run, from the thread that watches; [`load`]: one phase of one cell, in a thread of its own.
+//! * [`clock`], [`record`], [`producer`], [`consumer`]: the planned instants, and what is done at them, behind the
+//!   seam of [`driver`].
+//! * [`tally`]: counts and histograms; [`verify`]: whether what was acknowledged can be read;
+//!   [`watch`] and [`usage`]: what the cluster did meanwhile.
+//! * [`outcome`]: all of it for one phase, whether it is valid, and the row it becomes; [`report`]: the files.
+//! * [`ceiling`], [`environment`]: the yardstick and the circumstances; [`compare`]: two runs.
+//!
+//! What holds: a record's time starts at its planned instant, whatever happens; a histogram merges and a percentile
+//! never does; what was not measured is blank; a result that cannot be trusted says so itself.
+
+pub mod ceiling;
+pub mod cli;
+pub mod clock;
+pub mod compare;
+pub mod consumer;
+pub mod driver;
+pub mod environment;
+pub mod load;
+pub mod outcome;
+pub mod plan;
+pub mod producer;
+pub mod progress;
+pub mod record;
+pub mod report;
+pub mod settings;
+pub mod sweep;
+pub mod tally;
+pub mod target;
+pub mod usage;
+pub mod verify;
+pub mod watch;

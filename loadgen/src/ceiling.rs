@@ -1,0 +1,147 @@
+//! Runs the ceiling program before the sweep: the yardstick of the same machine in the same minutes.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::settings::{Settings, TransportKind};
+
+/// What one run of `minisr-ceiling` said. Only what is used here is named; the rest is kept for the manifest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CeilingReport {
+    /// Copies of every byte.
+    pub replication_factor: u16,
+    /// `throughput` or `ping-pong`.
+    pub mode: String,
+    /// `quic`, `tcp` or `tcp-tls`.
+    pub transport: String,
+    /// Megabytes (10⁶) of user data per second.
+    pub acked_mb_s: f64,
+    /// The same in MiB.
+    pub acked_mib_s: f64,
+    /// By half second: the spread.
+    pub interval_mb_s: Vec<f64>,
+    /// Send to acknowledgement.
+    pub latency_us: CeilingLatency,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Times of a ceiling.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CeilingLatency {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The ceilings of one sweep, or why there are none.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Ceilings {
+    /// Every run.
+    pub reports: Vec<CeilingReport>,
+    /// A sentence when there is nothing to compare with.
+    pub missing: Option<String>,
+}
+
+/// Why ceilings were not measured, when that is what the user asked for.
+pub const LEFT_OUT: &str = "the ceiling was left out (--no-ceiling), so there are no ratios";
+
+impl Ceilings {
+    /// Largest throughput with this many copies.
+    pub fn throughput(&self, replication_factor: u16) -> Option<&CeilingReport> {
+        self.find("throughput", replication_factor)
+    }
+
+    /// Round trip of one small frame through all hops with this many copies.
+    pub fn round_trip(&self, replication_factor: u16) -> Option<&CeilingReport> {
+        self.find("ping-pong", replication_factor)
+    }
+
+    fn find(&self, mode: &str, replication_factor: u16) -> Option<&CeilingReport> {
+        self.reports.iter().find(|report| report.mode == mode && report.replication_factor == replication_factor)
+    }
+}
+
+/// One run to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CeilingRun {
+    /// For people.
+    pub title: String,
+    arguments: Vec<String>,
+}
+
+/// Seconds that [`plan`]'s runs take, all together.
+pub fn planned_seconds(runs: &[CeilingRun]) -> f64 {
+    runs.len() as f64 * 3.0
+}
+
+/// For each replication factor of the sweep one run with the same bytes in flight, streams and batch size, and one with
+/// a single record at a time.
+pub fn plan(settings: &Settings) -> Vec<CeilingRun> {
+    let mut factors: Vec<u16> = settings.cells.iter().map(|cell| cell.replication_factor.min(3)).collect();
+    factors.sort_unstable();
+    factors.dedup();
+    let transport = match settings.transport {
+        TransportKind::Quic => "quic",
+        TransportKind::Tcp => "tcp",
+    };
+    let mut runs = Vec::new();
+    for replication_factor in factors {
+        for mode in ["throughput", "ping-pong"] {
+            let mut arguments: Vec<String> =
+                ["--json", "--transport", transport, "--mode", mode, "--replication-factor"].map(str::to_owned).into();
+            arguments.push(replication_factor.to_string());
+            let (batch_bytes, in_flight, streams) = match mode {
+                "throughput" => (settings.batch_bytes, settings.partitions * settings.max_in_flight, settings.streams),
+                _ => (settings.record_size_bytes, 1, 1),
+            };
+            for (flag, value) in [("--batch-bytes", batch_bytes), ("--in-flight", in_flight), ("--streams", streams)] {
+                arguments.extend([flag.to_owned(), value.to_string()]);
+            }
+            arguments.extend(["--duration", "2", "--warmup", "0.5"].map(str::to_owned));
+            runs.push(CeilingRun { title: format!("{transport} {mode} RF {replication_factor}"), arguments });
+        }
+    }
+    runs
+}
+
+/// The program: named by `MINISR_CEILING`, or beside this one.
+pub fn find_program() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("MINISR_CEILING") {
+        let path = PathBuf::from(named);
+        if !path.is_file() {
+            bail!("MINISR_CEILING names {}, which is not a file", path.display());
+        }
+        return Ok(path);
+    }
+    let this = std::env::current_exe()?;
+    // Test programs stand in `deps/`, one level below.
+    let beside = this.ancestors().skip(1).take(2).map(|directory| directory.join("minisr-ceiling"));
+    beside.into_iter().find(|path| path.is_file()).context(
+        "minisr-ceiling is not built, so there are no ratios: build it with `cargo build --release -p minisr-benches`, \
+         or name it in MINISR_CEILING",
+    )
+}
+
+/// Makes one run.
+pub async fn run(program: &Path, run: &CeilingRun) -> Result<CeilingReport> {
+    let mut command = tokio::process::Command::new(program);
+    command.args(&run.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(30), command.output())
+        .await
+        .context("the ceiling took longer than 30 seconds")?
+        .with_context(|| format!("{} cannot be started", program.display()))?;
+    if !output.status.success() {
+        bail!("the ceiling failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    serde_json::from_slice(&output.stdout).context("the ceiling's answer is not understood")
+}

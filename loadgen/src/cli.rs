@@ -1,0 +1,138 @@
+//! The command line. Flags that are absent stay absent here; `settings.rs` fills them from the file and the defaults.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::plan::Acks;
+use crate::settings::{Flush, TransportKind};
+
+/// Measures what acks, replication factor and min.insync.replicas cost, and checks what they promise.
+///
+/// Without --bootstrap it starts three brokers of its own and removes them afterwards. Exit codes: 0 fine, 1 error,
+/// 2 an acknowledged record was lost, 3 the run invalidated itself.
+#[derive(Debug, Parser)]
+#[command(name = "minisr-loadgen", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; a sweep unless something else is asked for
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Flags of the sweep
+    #[command(flatten)]
+    pub sweep: SweepArguments,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure every cell of acks × replication factor × min.insync.replicas (the default)
+    Sweep(Box<SweepArguments>),
+    /// Write report.html again from the files of a run
+    Report {
+        /// Directory of the run, or the directory that holds runs: then the newest
+        #[arg(default_value = "results")]
+        directory: PathBuf,
+    },
+    /// Compare two runs cell by cell
+    Compare {
+        /// The run that is the base
+        a: PathBuf,
+        /// The run that is compared with it
+        b: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Flags of the sweep. Lists are separated by commas.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SweepArguments {
+    /// Settings in TOML, named as the flags with underscores; flags win over the file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Acknowledgements to wait for: 0, 1, all [default: 0,1,all]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub acks: Option<Vec<Acks>>,
+    /// Replication factors [default: 1,2,3]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub replication_factor: Option<Vec<u16>>,
+    /// min.insync.replicas of the cells with acks=all [default: 1 to the replication factor]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub min_insync_replicas: Option<Vec<u16>>,
+    /// Brokers of the embedded cluster [default: 3]
+    #[arg(long, value_name = "N")]
+    pub brokers: Option<u16>,
+    /// Cluster to measure instead of an embedded one
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
+    pub bootstrap: Option<Vec<String>>,
+    /// What carries the requests: quic or tcp [default: quic]
+    #[arg(long, value_name = "KIND")]
+    pub transport: Option<TransportKind>,
+    /// Certificate authority of the cluster, PEM (QUIC only)
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// When brokers of the embedded cluster flush: never, interval or commit [default: never]
+    #[arg(long, value_name = "POLICY")]
+    pub flush: Option<Flush>,
+    /// Broker setting of the embedded cluster, NAME=VALUE (repeatable)
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// Bytes of a record's value [default: 1024]
+    #[arg(long, value_name = "BYTES")]
+    pub record_size: Option<u32>,
+    /// Largest batch of the maximum-throughput phase [default: 65536]
+    #[arg(long, value_name = "BYTES")]
+    pub batch_bytes: Option<u32>,
+    /// Partitions of the topic [default: 16]
+    #[arg(long, value_name = "N")]
+    pub partitions: Option<u32>,
+    /// Batches in flight for each partition, at most 5 [default: 4]
+    #[arg(long, value_name = "N")]
+    pub max_in_flight: Option<u32>,
+    /// Streams (QUIC) or connections (TCP) to each broker [default: 8]
+    #[arg(long, value_name = "N")]
+    pub streams: Option<u32>,
+    /// Records per second of the constant-rate phase [default: 2000]
+    #[arg(long, value_name = "RECORDS_PER_SECOND")]
+    pub rate: Option<f64>,
+    /// Longest wait for more records before a batch of the constant-rate phase is sent [default: 0]
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub linger: Option<u64>,
+    /// Seconds measured at the constant rate [default: 6]
+    #[arg(long, value_name = "SECONDS")]
+    pub duration: Option<f64>,
+    /// Seconds measured at the maximum rate [default: 3]
+    #[arg(long, value_name = "SECONDS")]
+    pub max_duration: Option<f64>,
+    /// Seconds before each of them that are not measured [default: 1]
+    #[arg(long, value_name = "SECONDS")]
+    pub warmup: Option<f64>,
+    /// How often each cell is measured, in shuffled order when more than once [default: 1]
+    #[arg(long, value_name = "N")]
+    pub repeats: Option<u32>,
+    /// Seed of record contents and of the order of repeats [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// MiB that one cell may write to all replicas together before its maximum-rate phase ends [default: 6144]
+    #[arg(long, value_name = "MIB")]
+    pub disk_budget: Option<u64>,
+    /// Schedule delay (99th percentile) above which a constant-rate result is invalid [default: 5000]
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub schedule_delay_limit: Option<u64>,
+    /// Only one phase: rate or max [default: both]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub phases: Option<Vec<crate::plan::Phase>>,
+    /// Leave the ceiling out: no ratios
+    #[arg(long)]
+    pub no_ceiling: bool,
+    /// Directory for runs [default: results]
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Name of the run's directory [default: date and time, UTC]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Print the rows as JSON instead of the table
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,129 @@
+//! One clock for everything that is measured, and the schedule of planned instants.
+//!
+//! Producer and consumer stand in one process and share it, so an end-to-end time never compares two clocks.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::io::unix::AsyncFd;
+
+/// Nanoseconds since a fixed instant, monotonic.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    epoch: Instant,
+}
+
+impl Clock {
+    /// A clock that begins now.
+    pub fn start() -> Clock {
+        Clock { epoch: Instant::now() }
+    }
+
+    /// Now.
+    pub fn now_ns(&self) -> u64 {
+        self.at_ns(Instant::now())
+    }
+
+    /// An instant that something else has taken.
+    pub fn at_ns(&self, instant: Instant) -> u64 {
+        u64::try_from(instant.saturating_duration_since(self.epoch).as_nanos()).expect("a run ends within 500 years")
+    }
+}
+
+/// Planned instants: start + i × interval. They depend on nothing that happens during the run.
+#[derive(Debug, Clone, Copy)]
+pub struct Schedule {
+    start_ns: u64,
+    rate_records_s: f64,
+}
+
+impl Schedule {
+    /// Records from `start_ns` on at `rate_records_s`.
+    pub fn new(start_ns: u64, rate_records_s: f64) -> Schedule {
+        assert!(rate_records_s > 0.0, "a schedule has a rate");
+        Schedule { start_ns, rate_records_s }
+    }
+
+    /// When record `index` is to be sent. Computed from the index each time, so that rounding never adds up.
+    pub fn planned_ns(&self, index: u64) -> u64 {
+        self.start_ns + (index as f64 * 1e9 / self.rate_records_s).round() as u64
+    }
+
+    /// How many records are planned within `seconds`.
+    pub fn records_within(&self, seconds: f64) -> u64 {
+        (seconds * self.rate_records_s).round() as u64
+    }
+}
+
+/// Wakes at an instant, to some ten microseconds. The runtime's own timer has a resolution of a millisecond, which is
+/// many times the latencies that are measured here; a kernel timer read through the runtime's poll has not.
+pub struct Pacer {
+    timer: AsyncFd<Timer>,
+    clock: Clock,
+}
+
+struct Timer(TimerFd);
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Pacer {
+    /// A pacer on the current runtime.
+    pub fn new(clock: Clock) -> io::Result<Pacer> {
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        #[expect(deprecated, reason = "its successor is unsafe; the timer is owned and stays open as long as this")]
+        let timer = AsyncFd::new(Timer(timer))?;
+        Ok(Pacer { timer, clock })
+    }
+
+    /// Returns at once when the instant has passed: a late generator catches up, it never skips.
+    pub async fn wait_until(&self, instant_ns: u64) -> io::Result<()> {
+        loop {
+            let now_ns = self.clock.now_ns();
+            if now_ns >= instant_ns {
+                return Ok(());
+            }
+            let remaining = TimeSpec::from_duration(Duration::from_nanos(instant_ns - now_ns));
+            self.timer.get_ref().0.set(Expiration::OneShot(remaining), TimerSetTimeFlags::empty())?;
+            let mut ready = self.timer.readable().await?;
+            // Reading takes the expiry off the timer; what it returns does not matter, the clock decides.
+            let _ = ready.try_io(|timer| timer.get_ref().0.wait().map_err(io::Error::from));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedule_planned_instants_do_not_drift() {
+        let schedule = Schedule::new(1_000, 3_000.0);
+        assert_eq!(schedule.planned_ns(0), 1_000);
+        assert_eq!(schedule.planned_ns(1), 1_000 + 333_333);
+        assert_eq!(schedule.planned_ns(3), 1_000 + 1_000_000);
+        assert_eq!(schedule.planned_ns(3_000_000_000), 1_000 + 1_000_000 * 1_000_000_000);
+        assert_eq!(schedule.records_within(2.5), 7_500);
+    }
+
+    #[test]
+    fn pacer_does_not_wake_early_and_does_not_wait_for_the_past() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let clock = Clock::start();
+            let pacer = Pacer::new(clock).unwrap();
+            for step in 1..=20 {
+                let planned_ns = step * 500_000;
+                pacer.wait_until(planned_ns).await.unwrap();
+                assert!(clock.now_ns() >= planned_ns);
+            }
+            pacer.wait_until(1).await.unwrap();
+        });
+    }
+}

@@ -1,0 +1,158 @@
+//! The Kafka client behind the seam.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use minisr_client::consumer::{Consumer, ConsumerConfig};
+use minisr_client::producer::{self, Cause, PartitionHandle, Producer, ProducerConfig, Record};
+use minisr_client::{Admin, Client, OffsetSpec};
+use minisr_wire::ErrorCode;
+use tokio::sync::{Mutex, mpsc};
+
+use super::{BatchReport, Driver, Outcome, Source};
+use crate::clock::Clock;
+use crate::plan::Acks;
+use crate::settings::Settings;
+use crate::tally::Failure;
+
+/// A batch not acknowledged within this is given up; shorter than the drain, so that little stays unresolved.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(8);
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Longest wait of one [`Source::poll`], so that the caller can look at its own end.
+const POLL_LIMIT: Duration = Duration::from_millis(200);
+
+/// A producer of one topic.
+pub struct KafkaDriver {
+    producer: Producer,
+    reports: Mutex<mpsc::UnboundedReceiver<producer::BatchReport>>,
+    partitions: Vec<PartitionHandle>,
+    clock: Clock,
+    acks: Acks,
+}
+
+impl KafkaDriver {
+    /// Connects.
+    pub async fn start(
+        client: &Client,
+        clock: Clock,
+        topic: &str,
+        acks: Acks,
+        settings: &Settings,
+        linger: Duration,
+    ) -> Result<KafkaDriver> {
+        // The first record must not pay for finding the leaders.
+        let limit = Duration::from_secs(10);
+        let partitions = settings.partitions;
+        Admin::new(client.clone()).wait_until_led(topic, partitions as usize, limit).await?;
+        let in_flight_bytes =
+            partitions as usize * settings.max_in_flight as usize * (settings.batch_bytes as usize + 1024);
+        let config = ProducerConfig {
+            acks: acks.wire_value(),
+            idempotence: acks == Acks::All,
+            batch_bytes_max: settings.batch_bytes as usize,
+            linger,
+            // Twice what is in flight: batches gather while the window is full.
+            buffer_bytes_max: (2 * in_flight_bytes).max(32 << 20),
+            max_in_flight: settings.max_in_flight as usize,
+            request_timeout: DELIVERY_TIMEOUT,
+            delivery_timeout: DELIVERY_TIMEOUT,
+            ..ProducerConfig::default()
+        };
+        let (producer, reports) = Producer::with_reports(client.clone(), config)?;
+        let partitions = (0..partitions as i32).map(|partition| producer.partition(topic, partition)).collect();
+        Ok(KafkaDriver { producer, reports: Mutex::new(reports), partitions, clock, acks })
+    }
+
+    /// Ends what is left.
+    pub async fn close(self) {
+        self.producer.close(CLOSE_LIMIT).await;
+    }
+
+    fn translate(&self, report: producer::BatchReport) -> BatchReport {
+        let done_ns = self.clock.at_ns(report.completed_at);
+        let outcome = match &report.outcome {
+            producer::Outcome::Ok if self.acks == Acks::None => Outcome::Sent,
+            producer::Outcome::Ok => Outcome::Acked { base_offset: report.base_offset },
+            producer::Outcome::Failed(cause) => Outcome::Failed(failure(cause)),
+            producer::Outcome::Unknown(cause) => Outcome::Unknown(failure(cause)),
+        };
+        BatchReport {
+            partition: report.partition as u32,
+            tags: report.tags,
+            outcome,
+            sent_ns: report.sent_at.map_or(done_ns, |sent| self.clock.at_ns(sent)),
+            done_ns,
+            retries: report.attempts.saturating_sub(1),
+        }
+    }
+}
+
+fn failure(cause: &Cause) -> Failure {
+    match cause {
+        Cause::DeliveryTimeout(Some(last)) if failure(last) != Failure::Other => failure(last),
+        Cause::DeliveryTimeout(_) | Cause::Code(ErrorCode::REQUEST_TIMED_OUT) => Failure::Timeout,
+        Cause::Code(ErrorCode::NOT_ENOUGH_REPLICAS | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND) => {
+            Failure::NotEnoughReplicas
+        }
+        Cause::Code(ErrorCode::NOT_LEADER_OR_FOLLOWER) => Failure::NotLeader,
+        _ => Failure::Other,
+    }
+}
+
+impl Driver for KafkaDriver {
+    async fn send(&self, partition: u32, value: &[u8], tag: u64) -> Result<()> {
+        let partition = self.partitions[partition as usize];
+        Ok(self.producer.append_wait(partition, &Record::of(value), tag).await?)
+    }
+
+    async fn next_report(&self) -> Result<BatchReport> {
+        let report = self.reports.lock().await.recv().await.context("the producer ended")?;
+        if report.outcome == producer::Outcome::Ok && self.acks != Acks::None && report.base_offset < 0 {
+            bail!("a batch of partition {} was acknowledged without an offset", report.partition);
+        }
+        Ok(self.translate(report))
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.producer.flush().await;
+        Ok(())
+    }
+}
+
+/// Reads every partition of one topic from its beginning.
+pub struct KafkaSource {
+    consumer: Consumer,
+}
+
+impl KafkaSource {
+    /// Finds the leaders; connects with the first poll.
+    pub async fn open(client: &Client, topic: &str, partitions: u32) -> Result<KafkaSource> {
+        let limit = Duration::from_secs(10);
+        Admin::new(client.clone()).wait_until_led(topic, partitions as usize, limit).await?;
+        let mut consumer = Consumer::new(client.clone(), ConsumerConfig::default());
+        for partition in 0..partitions as i32 {
+            consumer.assign(topic, partition, 0);
+        }
+        Ok(KafkaSource { consumer })
+    }
+}
+
+impl Source for KafkaSource {
+    async fn poll(&mut self, mut each: impl FnMut(u32, i64, &[u8])) -> Result<usize> {
+        let Ok(fetched) = tokio::time::timeout(POLL_LIMIT, self.consumer.poll()).await else { return Ok(0) };
+        let fetched = fetched?;
+        let mut records = 0;
+        fetched.records(|_, record| {
+            records += 1;
+            each(fetched.partition as u32, record.offset, record.value.unwrap_or_default());
+        })?;
+        Ok(records)
+    }
+}
+
+/// First offset behind each partition's committed records.
+pub async fn end_offsets(client: &Client, topic: &str, partitions: u32) -> Result<Vec<i64>> {
+    let partitions: Vec<i32> = (0..partitions as i32).collect();
+    let ends = Admin::new(client.clone()).list_offsets(topic, &partitions, OffsetSpec::Latest).await?;
+    Ok(partitions.iter().filter_map(|partition| ends.get(partition).copied()).collect())
+}

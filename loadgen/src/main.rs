@@ -1,0 +1,45 @@
+//! `minisr-loadgen`.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use minisr_loadgen::cli::{Cli, Command};
+use minisr_loadgen::settings::Settings;
+use minisr_loadgen::{compare, report, sweep};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { 1 } else { 0 });
+    });
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match start(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("minisr-loadgen: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    let arguments = match cli.command {
+        None => cli.sweep,
+        Some(Command::Sweep(arguments)) => *arguments,
+        Some(Command::Report { directory }) => {
+            let run = report::files::find_run(&directory)?;
+            report::html::write(&run)?;
+            println!("{}", run.join("report.html").display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Compare { a, b, json }) => {
+            compare::run(&a, &b, json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let settings = Settings::resolve(&arguments)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(sweep::run(settings, arguments.json))
+}

@@ -1,0 +1,90 @@
+//! The table at the end of a run, for a person at a terminal.
+
+use super::chart::{count, digits, time};
+use super::files::{CellFiles, RunFiles};
+
+/// The run as text.
+pub fn text(run: &RunFiles) -> String {
+    let header =
+        ["cell", "an acknowledged record survives", "p50", "p99", "p99.9", "max", "MB/s", "ceiling", "broker CPU", ""];
+    let mut rows: Vec<Vec<String>> = vec![header.map(str::to_owned).into()];
+    rows.extend(run.cells.iter().map(|files| row(run, files)));
+    let widths: Vec<usize> =
+        (0..header.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let mut text =
+        String::from("\nResponse at the constant rate (planned to acknowledged), then maximum throughput:\n\n");
+    for (number, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            match column {
+                0 | 1 | 9 => line.push_str(&format!("{cell:<width$}  ")),
+                _ => line.push_str(&format!("{cell:>width$}  ")),
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+        if number == 0 {
+            text.push_str(&"─".repeat(widths.iter().map(|width| width + 2).sum::<usize>() - 2));
+            text.push('\n');
+        }
+    }
+    text.push_str(&footer(run));
+    text
+}
+
+fn row(run: &RunFiles, files: &CellFiles) -> Vec<String> {
+    let micros = |column: &str| files.rate_number(column).map_or_else(|| "–".to_owned(), |us| time(us / 1_000.0));
+    let blank = || "–".to_owned();
+    let mark = match (files.sum("acked_lost"), files.invalid_reasons().is_empty()) {
+        (Some(lost), _) if lost > 0.0 => format!("LOST {lost}"),
+        (_, false) => "invalid".to_owned(),
+        _ => String::new(),
+    };
+    vec![
+        files.cell.title(),
+        files.cell.durability(),
+        micros("response_p50_us"),
+        micros("response_p99_us"),
+        micros("response_p999_us"),
+        micros("response_max_us"),
+        files.max_mb_s().map_or_else(blank, digits),
+        files.ceiling_ratio(&run.ceilings).map_or_else(blank, |ratio| format!("{ratio:.2}")),
+        files.max_number("broker_cpu_pct_sum").map_or_else(blank, |percent| format!("{percent:.0} %")),
+        mark,
+    ]
+}
+
+fn footer(run: &RunFiles) -> String {
+    let mut text = String::from("\n");
+    for ceiling in run.ceilings.reports.iter().filter(|report| report.mode == "throughput") {
+        let factor = ceiling.replication_factor;
+        let round_trip = run.ceilings.round_trip(factor).map_or_else(String::new, |report| {
+            format!(", round trip of one record {}", time(report.latency_us.p50 / 1_000.0))
+        });
+        let transport = ceiling.transport.to_uppercase();
+        text.push_str(&format!("Ceiling RF {factor} ({transport}): {} MB/s{round_trip}\n", digits(ceiling.acked_mb_s)));
+    }
+    if let Some(missing) = &run.ceilings.missing {
+        text.push_str(&format!("No ceiling: {missing}\n"));
+    }
+    let sum = |column: &str| run.cells.iter().filter_map(|files| files.sum(column)).sum::<f64>();
+    let (verified, lost) = (sum("verified_records"), sum("acked_lost"));
+    text.push_str(&format!(
+        "Acknowledged records read back at their offsets: {}; lost: {}. Elections: {}, ISR shrinks: {}\n",
+        count(verified),
+        count(lost),
+        count(sum("leader_changes")),
+        count(sum("isr_shrinks")),
+    ));
+    if run.cells.iter().any(|files| files.rate_number("response_p999_us").is_none()) {
+        text.push_str(
+            "– : not measured, or fewer than 100 records beyond that percentile (p99.9 needs 100000 records)\n",
+        );
+    }
+    for files in &run.cells {
+        for reason in files.invalid_reasons() {
+            text.push_str(&format!("invalid: {}: {reason}\n", files.cell.title()));
+        }
+    }
+    text
+}

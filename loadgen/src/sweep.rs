@@ -1,0 +1,402 @@
+//! The whole run: ceilings, cluster, every cell and phase, files, table, verdict.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use minisr_client::{Admin, NewTopic, OffsetSpec};
+use rand::SeedableRng as _;
+use rand::seq::SliceRandom as _;
+use rand_chacha::ChaCha8Rng;
+
+use crate::ceiling::{self, Ceilings};
+use crate::environment::{self, Environment};
+use crate::load::{self, Job, Moment};
+use crate::outcome::{Outcome, RunFacts};
+use crate::plan::{Acks, Cell, Phase};
+use crate::producer::{Live, Produced};
+use crate::progress::Progress;
+use crate::report::chart::{digits, time};
+use crate::report::files::mib_to_mb;
+use crate::report::{self, table};
+use crate::settings::Settings;
+use crate::tally::{Series, Tally, Window, percentile_ns};
+use crate::target::Target;
+use crate::usage::Usage;
+use crate::verify::Ledger;
+use crate::watch::{PartitionView, Watcher};
+
+/// How often metadata is asked for.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a new topic may take until all replicas are in sync.
+const TOPIC_READY_LIMIT: Duration = Duration::from_secs(20);
+/// How long reading back one phase may take; what is not read then is left unverified, and the row shows it.
+const VERIFY_LIMIT: Duration = Duration::from_secs(8);
+/// Planned seconds around a phase: topic, drain, reading back, files.
+const PHASE_OVERHEAD_S: f64 = 2.0;
+
+struct Step {
+    cell: Cell,
+    phase: Phase,
+    repeat: u32,
+}
+
+/// Runs the sweep. The exit code: 0 fine, 2 an acknowledged record was lost, 3 a result is invalid.
+pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
+    let run_start = SystemTime::now();
+    let run_id = settings.name.clone().unwrap_or_else(|| environment::utc_compact(run_start));
+    let directory = settings.output.join(&run_id);
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
+    let environment = Environment::read();
+    let steps = steps(&settings);
+    let ceiling_runs = if settings.ceiling { ceiling::plan(&settings) } else { Vec::new() };
+    let phase_s = |phase: Phase| {
+        let window_s = if phase == Phase::Rate { settings.duration_s } else { settings.max_duration_s };
+        settings.warmup_s + window_s + PHASE_OVERHEAD_S
+    };
+    let planned_s = ceiling::planned_seconds(&ceiling_runs) + steps.iter().map(|step| phase_s(step.phase)).sum::<f64>();
+    let mut progress = Progress::new(ceiling_runs.len() + steps.len(), planned_s, json);
+    progress.say(&format!(
+        "{} cells, about {:.0} minutes; results go to {}",
+        settings.cells.len(),
+        (planned_s / 60.0).max(1.0),
+        directory.display()
+    ));
+    if !environment.optimised_build {
+        progress.say("This is a build without optimisation: its figures say nothing about speed.");
+    }
+
+    let ceilings = measure_ceilings(&settings, &ceiling_runs, &mut progress).await;
+    let target = Target::start(&settings).await?;
+    let facts = RunFacts {
+        run_id: &run_id,
+        settings: &settings,
+        environment: &environment,
+        brokers: target.brokers,
+        connections: None,
+    };
+    let manifest = serde_json::json!({
+        "schema_version": 1,
+        "run_id": run_id,
+        "started_at_utc": environment::utc(run_start),
+        "argv": arguments(),
+        "brokers": target.brokers,
+        "runtime": "current_thread",
+        "crypto": (settings.transport == crate::settings::TransportKind::Quic).then_some("ring"),
+        "congestion": "cubic",
+        "settings": settings,
+        "environment": environment,
+        "ceilings": ceilings,
+    });
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for (number, step) in steps.iter().enumerate() {
+        let topic = format!("load-{run_id}-{number}");
+        progress.begin(&format!("{} {}", step.cell.title(), step.phase));
+        let outcome = run_step(&target, &settings, step, &topic, &progress).await?;
+        progress.end(phase_s(step.phase), &line(&outcome, &ceilings, &settings));
+        outcomes.push(outcome);
+        report::write_run(&directory, &facts, &manifest, run_start, &outcomes)?;
+    }
+    progress.finish();
+    target.end().await?;
+
+    let run = report::files::read(&directory)?;
+    if json {
+        println!(
+            "{}",
+            serde_json::to_string(&report::csv::to_json(&report::csv::read(&directory.join("summary.csv"))?))?
+        );
+    } else {
+        println!("{}", table::text(&run));
+        println!("Report: {}", directory.join("report.html").display());
+    }
+    let lost: u64 = outcomes.iter().map(Outcome::acked_lost).sum();
+    let invalid = outcomes.iter().any(|outcome| !outcome.invalid_reasons(&settings).is_empty());
+    Ok(match (lost, invalid) {
+        (0, false) => ExitCode::SUCCESS,
+        (0, true) => {
+            eprintln!("minisr-loadgen: at least one result is invalid; the table says why (exit code 3)");
+            ExitCode::from(3)
+        }
+        (lost, _) => {
+            eprintln!("minisr-loadgen: {lost} acknowledged records are lost (exit code 2)");
+            ExitCode::from(2)
+        }
+    })
+}
+
+/// Both phases of a cell follow one another. Several repeats are shuffled, so that a slow minute of the machine does
+/// not fall on the same cells each time.
+fn steps(settings: &Settings) -> Vec<Step> {
+    let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
+    let mut steps = Vec::new();
+    for repeat in 1..=settings.repeats {
+        let mut cells = settings.cells.clone();
+        if settings.repeats > 1 {
+            cells.shuffle(&mut random);
+        }
+        for cell in cells {
+            steps.extend(settings.phases.iter().map(|&phase| Step { cell, phase, repeat }));
+        }
+    }
+    steps
+}
+
+/// The command line, with the program's name only: where it stands is nobody's business.
+fn arguments() -> Vec<String> {
+    let mut arguments: Vec<String> = std::env::args().collect();
+    if let Some(program) = arguments.first_mut() {
+        *program = PathBuf::from(&*program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    }
+    arguments
+}
+
+async fn measure_ceilings(settings: &Settings, runs: &[ceiling::CeilingRun], progress: &mut Progress) -> Ceilings {
+    let mut ceilings = Ceilings::default();
+    if !settings.ceiling {
+        ceilings.missing = Some(ceiling::LEFT_OUT.to_owned());
+        return ceilings;
+    }
+    let program = match ceiling::find_program() {
+        Ok(program) => program,
+        Err(error) => {
+            let sentence = format!("{error:#}");
+            progress.say(&sentence);
+            ceilings.missing = Some(sentence);
+            return ceilings;
+        }
+    };
+    for run in runs {
+        progress.begin(&format!("ceiling {}", run.title));
+        match ceiling::run(&program, run).await {
+            Ok(report) => {
+                let result = match report.mode.as_str() {
+                    "throughput" => format!("{} MB/s", digits(report.acked_mb_s)),
+                    _ => format!("round trip p50 {}", time(report.latency_us.p50 / 1_000.0)),
+                };
+                progress.end(3.0, &format!("ceiling {}: {result}", run.title));
+                ceilings.reports.push(report);
+            }
+            Err(error) => {
+                let sentence = format!("ceiling {}: {error:#}", run.title);
+                progress.end(3.0, &sentence);
+                ceilings.missing = Some(sentence);
+            }
+        }
+    }
+    ceilings
+}
+
+async fn run_step(
+    target: &Target,
+    settings: &Settings,
+    step: &Step,
+    topic: &str,
+    progress: &Progress,
+) -> Result<Outcome> {
+    let admin = target.admin()?;
+    let partitions = settings.partitions as usize;
+    let new = NewTopic::new(topic, settings.partitions as i32, step.cell.replication_factor as i16)
+        .with_config("min.insync.replicas", step.cell.min_insync_replicas);
+    admin.create_topic(&new).await.with_context(|| format!("the topic of {} was refused", step.cell.title()))?;
+    admin
+        .wait_until_in_sync(topic, partitions, TOPIC_READY_LIMIT)
+        .await
+        .with_context(|| format!("the replicas of {} are not all in sync", step.cell.title()))?;
+    let job = Job {
+        cell: step.cell,
+        phase: step.phase,
+        topic: topic.to_owned(),
+        settings: settings.clone(),
+        connector: target.connector(),
+        live: std::sync::Arc::new(Live::default()),
+        verify_limit: VERIFY_LIMIT,
+    };
+    let outcome = watch_step(target, &admin, settings, step, job, progress).await;
+    // The disk space of the next phase.
+    if let Err(error) = admin.delete_topic(topic).await {
+        progress.say(&format!("the topic of {} stays on disk: {error}", step.cell.title()));
+    }
+    outcome
+}
+
+/// What is read at both ends of the window.
+struct Marks {
+    at: Instant,
+    client: Option<Usage>,
+    brokers: Option<Usage>,
+    log_end: Option<i64>,
+}
+
+async fn watch_step(
+    target: &Target,
+    admin: &Admin,
+    settings: &Settings,
+    step: &Step,
+    job: Job,
+    progress: &Progress,
+) -> Result<Outcome> {
+    let topic = job.topic.clone();
+    let limit = load::time_limit(settings, step.phase, job.verify_limit);
+    let brokers = target.broker_pids();
+    let partitions: Vec<i32> = (0..settings.partitions as i32).collect();
+    let mark = async |with_offsets: bool| {
+        let log_end = match with_offsets {
+            true => admin.list_offsets(&topic, &partitions, OffsetSpec::Latest).await.ok(),
+            false => None,
+        };
+        Marks {
+            at: Instant::now(),
+            client: Usage::read(&[std::process::id()]),
+            brokers: Usage::read(&brokers),
+            log_end: log_end.filter(|ends| ends.len() == partitions.len()).map(|ends| ends.values().sum()),
+        }
+    };
+    let with_offsets = step.cell.acks == Acks::None;
+    let begun = Instant::now();
+    let (mut moments, mut result) = load::start(job);
+    let mut watcher = Watcher::default();
+    let mut poll = tokio::time::interval(WATCH_INTERVAL);
+    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Until the window is known both lie beyond the limit.
+    let (mut begin_at, mut end_at) = (begun + limit * 2, begun + limit * 2);
+    let (mut begin, mut end): (Option<Marks>, Option<Marks>) = (None, None);
+    let mut load_ended = false;
+    let loaded = loop {
+        tokio::select! {
+            biased;
+            loaded = &mut result => break loaded.context("the load thread ended without a result")?,
+            () = tokio::time::sleep_until(begin_at.into()), if begin.is_none() => begin = Some(mark(with_offsets).await),
+            () = tokio::time::sleep_until(end_at.into()), if end.is_none() && begin.is_some() => {
+                end = Some(mark(with_offsets).await);
+            }
+            Some(moment) = moments.recv() => match moment {
+                Moment::Window { begin, end } => (begin_at, end_at) = (begin, end),
+                Moment::LoadEnded => {
+                    load_ended = true;
+                    end_at = end_at.min(Instant::now());
+                }
+            },
+            _ = poll.tick() => {
+                progress.within(begun.elapsed().as_secs_f64());
+                // Reading back loads the brokers as well, but it is no longer what is watched.
+                if !load_ended && let Ok(view) = admin.topic(&topic).await {
+                    watcher.look(SystemTime::now(), partition_views(&view, &topic));
+                }
+            }
+            () = tokio::time::sleep_until((begun + limit).into()) => {
+                break Err(anyhow::anyhow!("the phase took longer than {:.0} seconds and was given up", limit.as_secs_f64()));
+            }
+        }
+    };
+    let (produced, verdict, window_begin, broken) = match loaded {
+        Ok(loaded) => (loaded.produced, loaded.verdict, loaded.window_begin, None),
+        Err(error) => (nothing_produced(settings), None, SystemTime::now(), Some(format!("{error:#}"))),
+    };
+    let marks = begin.zip(end);
+    let log_growth_records = marks.as_ref().and_then(|(begin, end)| {
+        // Offsets are asked for a moment beside the ends of the window: the rate is that of the time between.
+        let grown = u64::try_from(end.log_end? - begin.log_end?).ok()?;
+        let seconds = (end.at - begin.at).as_secs_f64();
+        Some((grown as f64 / seconds * produced.measured_s).round() as u64)
+    });
+    let used = |pick: fn(&Marks) -> Option<Usage>| {
+        marks.as_ref().and_then(|(begin, end)| Some(pick(end)?.since(&pick(begin)?)))
+    };
+    Ok(Outcome {
+        cell: step.cell,
+        phase: step.phase,
+        repeat: step.repeat,
+        window_begin,
+        produced,
+        client: used(|marks| marks.client),
+        brokers: used(|marks| marks.brokers),
+        events: watcher.events,
+        isr_min: watcher.isr_min,
+        log_growth_records,
+        verdict,
+        broken,
+    })
+}
+
+fn nothing_produced(settings: &Settings) -> Produced {
+    Produced {
+        tally: Tally::new(Window { begin_ns: 0, end_ns: 0 }),
+        ledger: Ledger::new(settings.partitions),
+        records: 0,
+        backlog_end: 0,
+        measured_s: 0.0,
+    }
+}
+
+fn partition_views(view: &minisr_client::ClusterView, topic: &str) -> BTreeMap<i32, PartitionView> {
+    let Some(topic) = view.topics.get(topic) else { return BTreeMap::new() };
+    let views = topic.partitions.iter().map(|(&partition, info)| {
+        let mut isr = info.isr.clone();
+        isr.sort_unstable();
+        (partition, PartitionView { leader: info.leader, leader_epoch: info.leader_epoch, isr })
+    });
+    views.collect()
+}
+
+/// What came out of a phase, in a line.
+fn line(outcome: &Outcome, ceilings: &Ceilings, settings: &Settings) -> String {
+    let mut text = format!("{} {}: ", outcome.cell.title(), outcome.phase);
+    let tally = &outcome.produced.tally;
+    match outcome.phase {
+        Phase::Rate => {
+            let series = if outcome.cell.acks == Acks::None { Series::EndToEnd } else { Series::Response };
+            let histogram = &tally.series(series).total;
+            let of = |percentile| {
+                percentile_ns(histogram, percentile).map_or_else(|| "–".to_owned(), |nanos| time(nanos as f64 / 1e6))
+            };
+            text.push_str(&format!("{} p50 {}, p99 {}", series.name(), of(50.0), of(99.0)));
+        }
+        Phase::Max => {
+            let records_s = outcome.achieved_records_s().unwrap_or(0.0);
+            let mb_s = records_s * f64::from(settings.record_size_bytes) / 1e6;
+            text.push_str(&format!("{} MB/s", digits(mb_s)));
+            if let Some(ceiling) = ceilings.throughput(outcome.cell.replication_factor) {
+                text.push_str(&format!(", {:.2} of the ceiling", mb_s / mib_to_mb(ceiling.acked_mib_s)));
+            }
+        }
+    }
+    if let Some(verdict) = outcome.verdict {
+        text.push_str(&format!(", {} verified", verdict.verified_records));
+        if verdict.not_read > 0 {
+            text.push_str(&format!(", {} not read within {} s", verdict.not_read, VERIFY_LIMIT.as_secs()));
+        }
+        if verdict.acked_lost > 0 {
+            text.push_str(&format!(", {} LOST", verdict.acked_lost));
+        }
+    }
+    for reason in outcome.invalid_reasons(settings) {
+        text.push_str(&format!(" [invalid: {reason}]"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::SweepArguments;
+
+    #[test]
+    fn sweep_repeats_are_shuffled_by_the_seed_and_each_has_every_cell() {
+        let arguments = SweepArguments { repeats: Some(3), seed: Some(9), ..SweepArguments::default() };
+        let settings = Settings::resolve(&arguments).unwrap();
+        let order = |repeat: u32| -> Vec<Cell> {
+            steps(&settings).iter().filter(|step| step.repeat == repeat).map(|step| step.cell).collect()
+        };
+        assert_eq!(order(1), order(1), "the same seed gives the same order");
+        assert_ne!(order(1), order(2));
+        let mut sorted = order(3);
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), 12);
+        assert_eq!(steps(&settings).len(), 3 * 12 * 2);
+    }
+}
