@@ -130,10 +130,12 @@ async fn run_until_stopped(settings: Arc<Settings>) -> Result<(), BrokerError> {
         }
         pending::<()>().await;
     };
-    let stopped = tokio::select! {
+    tokio::select! {
         () = serving => unreachable!("it never ends"),
-        () = signals.stop() => Ok(()),
-        () = data_plane.ended() => Err(BrokerError::Failed("the data thread has ended".to_owned())),
+        () = signals.stop() => {}
+        // Nothing can be handed over or closed in order any more; the next start recovers.
+        () = data_plane.ended() => return Err(BrokerError::Failed("the data thread has ended".to_owned())),
+        why = controller.failed() => return Err(BrokerError::Failed(why)),
     };
     let handing_over = async {
         info!("stopping");
@@ -157,7 +159,7 @@ async fn run_until_stopped(settings: Arc<Settings>) -> Result<(), BrokerError> {
         () = signals.stop() => at_once(),
     }
     info!("stopped");
-    stopped
+    Ok(())
 }
 
 /// The CONTROLLER port is bound before anything else happens, so that a port in use is told at once.

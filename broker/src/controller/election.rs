@@ -59,7 +59,8 @@ pub async fn watch_leader(control: Arc<Control>) {
         if silence < lease + LEASE_SLACK && voters.len() > 1 {
             continue;
         }
-        let rank = voters.iter().take_while(|id| **id != control.node).count();
+        let is_leader = |id: &NodeId| membership.get_node(id).is_some_and(|it| Some(it.broker_id()) == leader_before);
+        let rank = voters.iter().take_while(|id| **id != control.node).filter(|id| !is_leader(id)).count();
         let is_dead = match leader_before.filter(|leader| control.is_lost(*leader)) {
             Some(leader) => control.peers.is_refused(leader).await,
             None => false,

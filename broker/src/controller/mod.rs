@@ -39,7 +39,7 @@ use std::time::Duration;
 use minisr_logic::BrokerEpoch;
 use minisr_logic::metadata::Command;
 use openraft::SnapshotPolicy;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, info};
 
@@ -98,7 +98,7 @@ enum Order {
 /// The running control thread.
 pub struct Controller {
     orders: mpsc::UnboundedSender<Order>,
-    failures: mpsc::UnboundedReceiver<String>,
+    failures: Mutex<mpsc::UnboundedReceiver<String>>,
     thread: JoinHandle<()>,
 }
 
@@ -149,7 +149,7 @@ impl Controller {
             .map_err(StartError::Thread)?;
         let ended = |_| StartError::Thread(io::Error::other("it ended at once"));
         starting.recv().map_err(ended)??;
-        Ok(Self { orders, failures, thread })
+        Ok(Self { orders, failures: Mutex::new(failures), thread })
     }
 
     /// Registers this process with the controller, however long it takes.
@@ -174,8 +174,8 @@ impl Controller {
     }
 
     /// A sentence, when the control thread cannot go on.
-    pub async fn failed(&mut self) -> String {
-        self.failures.recv().await.unwrap_or_else(|| "the control thread has ended".to_owned())
+    pub async fn failed(&self) -> String {
+        self.failures.lock().await.recv().await.unwrap_or_else(|| "the control thread has ended".to_owned())
     }
 
     /// Fences this broker, stops Raft and ends the thread. Everything it must keep is on disk already.
