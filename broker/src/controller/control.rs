@@ -114,6 +114,15 @@ impl Control {
         leader_of(&self.raft.metrics().borrow())
     }
 
+    /// Whether this node has a vote in every configuration in force (there are two during a change).
+    #[must_use]
+    pub fn is_voter(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let configurations = metrics.membership_config.membership().get_joint_config();
+        !configurations.is_empty() && configurations.iter().all(|voters| voters.contains(&self.node))
+    }
+
     /// When this node last heard the Raft leader, or gave its vote to a candidate.
     #[must_use]
     pub fn leader_heard(&self) -> Instant {

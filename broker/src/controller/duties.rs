@@ -17,8 +17,18 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 pub async fn follow_leadership(control: Arc<Control>, leader_known: watch::Sender<Option<BrokerId>>) {
     let mut metrics = control.raft.metrics();
     let mut was_active = false;
+    let mut was_voter = false;
     let mut leader_before: Option<BrokerId> = None;
     loop {
+        let is_voter = control.is_voter();
+        if is_voter != was_voter {
+            info!(
+                node = format_args!("{:016x}", control.node),
+                "this node is {} voter now",
+                if is_voter { "a" } else { "no" }
+            );
+        }
+        was_voter = is_voter;
         let leader = control.leader();
         let is_active = control.is_active();
         leader_known.send_if_modified(|known| std::mem::replace(known, leader) != leader);

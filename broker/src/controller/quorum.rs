@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 use super::control::{Control, voters_text};
 use super::rpc::{Description, Request, Response};
 use super::types::{Node, NodeId};
+use crate::config::HostPort;
 
 /// How often an outsider looks whether it can get in, and a leader whether somebody wants to.
 const LOOK_INTERVAL: Duration = Duration::from_millis(150);
@@ -130,12 +131,33 @@ pub async fn keep_membership(control: Arc<Control>) {
             control.joining.lock().expect("no panic while it is held").clear();
             continue;
         }
+        check_joining(&control).await;
         if let Some((change, retain)) = next_change(&control, &metrics) {
             info!(?change, "changing the controller quorum");
             if let Err(error) = control.raft.change_membership(change, retain).await {
                 warn!(%error, "the controller quorum was not changed");
                 sleep(LOOK_INTERVAL).await;
             }
+        }
+    }
+}
+
+/// Forgets those who asked to be taken in but are not what answers at their broker's address: a second process with
+/// a broker's id must not replace the first in the quorum.
+async fn check_joining(control: &Control) {
+    let joining = control.joining.lock().expect("no panic while it is held").clone();
+    for (node, info) in joining {
+        let address = control.peers.address(info.broker_id()).or_else(|| HostPort::parse(&info.address));
+        let described = match address {
+            Some(address) => {
+                let asked = control.peers.ask_at(info.broker_id(), &address, Request::Describe);
+                timeout(DESCRIBE_TIMEOUT, asked).await
+            }
+            None => Ok(Ok(Response::Joining(false))),
+        };
+        if !matches!(described, Ok(Ok(Response::Description(description))) if description.node == node) {
+            warn!(%info, node = format_args!("{node:016x}"), "not taken in: another directory answers at its address");
+            control.joining.lock().expect("no panic while it is held").remove(&node);
         }
     }
 }
