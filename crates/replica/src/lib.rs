@@ -18,7 +18,7 @@
 //! are answered; so appends that arrive together ([`Shard::step_batch`]) wake each follower once and lead to one flush.
 //!
 //! Invariants kept here (numbers of the semantics reference, §7): a replica takes no role before its registration is in the
-//! image (1, 14); epoch checkpoints are written before the data they describe (20); a failed write or sync takes
+//! image (1, 14); leader epochs are what the log's records say, also after a power loss (20); a failed write or sync takes
 //! the log offline and acknowledges nothing (13).
 
 mod config;

@@ -225,11 +225,7 @@ impl<D: Disk> Shard<D> {
         let mut sound = self.offline.is_empty() && !self.unclean_start;
         let mut first_error = None;
         for partition in self.partitions.values_mut() {
-            let settled = partition
-                .settle_epochs(disk)
-                .map_err(|error| error.to_string())
-                .and_then(|()| partition.log.sync(disk).map(drop).map_err(|error| error.to_string()));
-            if let Err(error) = settled {
+            if let Err(error) = partition.log.sync(disk) {
                 sound = false;
                 first_error.get_or_insert(format!("{}: {error}", partition.topic));
             }

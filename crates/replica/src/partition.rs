@@ -1,9 +1,9 @@
 //! A log paired with the state that decisions see: whatever is written, cut or dropped goes through here, so that the
 //! two never disagree.
 //!
-//! Order kept: the leader-epoch checkpoint is written before the first batch of an epoch; a log start is checkpointed
-//! by the shard before segments go; producer state that reaches past a cut is rebuilt from the log. After a failed
-//! write or sync the replica has no role any more ([`Partition::fail`]).
+//! Leader epochs and producer state are functions of the log's records: they are rebuilt from them when it is opened,
+//! and producer state also when a cut reaches it. A log start is checkpointed by the shard before segments go. After a
+//! failed write or sync the replica has no role any more ([`Partition::fail`]).
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -32,9 +32,6 @@ pub(crate) struct Partition<D: Disk> {
     pub(crate) log: Log<D>,
     pub(crate) settings: TopicSettings,
     directory: PathBuf,
-    durability: Durability,
-    /// Whether the leader-epoch checkpoint as last written may vanish in a power loss.
-    epochs_unsynced: bool,
     /// Whether anything was appended since this was last cleared: an idle log's tail is let go of.
     pub(crate) appended_lately: bool,
     /// How many segments there were when rolled ones were last asked about.
@@ -115,11 +112,10 @@ impl<D: Disk> Partition<D> {
         let options =
             OpenOptions { clean: known.clean, recovery_point: known.recovery_point, start_offset: known.log_start };
         let (mut log, recovered) = Log::open(disk, &directory, settings.log.clone(), options)?;
-        let epochs = load_epochs(disk, &directory, &mut log, &recovered.epochs)?;
-        let producers = scan_producers(disk, &mut log, now)?;
-        let (policy, durability) = match config.flush {
-            FlushPolicy::Commit => (AckPolicy::Flushed, Durability::Synced),
-            FlushPolicy::Never | FlushPolicy::Interval { .. } => (AckPolicy::Written, Durability::Written),
+        let (epochs, producers) = scan(disk, &mut log, now)?;
+        let policy = match config.flush {
+            FlushPolicy::Commit => AckPolicy::Flushed,
+            FlushPolicy::Never | FlushPolicy::Interval { .. } => AckPolicy::Written,
         };
         let cursors = Cursors::recovered(
             policy,
@@ -129,15 +125,13 @@ impl<D: Disk> Partition<D> {
             Offset(log.end_offset()),
         );
         let replica = Replica::new(config.broker, config.logic(), LogState::new(cursors, epochs, producers));
-        let mut partition = Self {
+        let partition = Self {
             key,
             topic: topic.to_owned(),
             replica,
             log,
             settings,
             directory,
-            durability,
-            epochs_unsynced: true,
             appended_lately: false,
             segments_seen: 1,
         };
@@ -254,7 +248,7 @@ impl<D: Disk> Partition<D> {
         let log = self.replica.log_mut();
         log.truncate(end);
         if log.producers.reaches(end) {
-            log.producers = scan_producers(disk, &mut self.log, now)?;
+            (_, log.producers) = scan(disk, &mut self.log, now)?;
         }
         self.write_epochs(disk)?;
         Ok(())
@@ -276,22 +270,13 @@ impl<D: Disk> Partition<D> {
         Ok(())
     }
 
-    /// Writes the leader-epoch checkpoint, as durably as the flush policy asks.
-    pub(crate) fn write_epochs(&mut self, disk: &mut D) -> Result<(), PartitionError> {
-        self.write_epochs_as(disk, self.durability)
-    }
-
-    /// Makes the leader-epoch checkpoint durable before the data it describes is: recovery rebuilds epochs only from
-    /// data past the recovery point.
-    pub(crate) fn settle_epochs(&mut self, disk: &mut D) -> Result<(), PartitionError> {
-        if self.epochs_unsynced { self.write_epochs_as(disk, Durability::Synced) } else { Ok(()) }
-    }
-
-    fn write_epochs_as(&mut self, disk: &mut D, durability: Durability) -> Result<(), PartitionError> {
+    /// Writes the leader-epoch checkpoint, for Kafka's tools and for people: opening a log rebuilds the epochs from
+    /// its records (see [`scan`]).
+    pub(crate) fn write_epochs(&self, disk: &mut D) -> Result<(), PartitionError> {
         let entries: Vec<_> = self.replica.log().epochs.entries().map(|(epoch, start)| (epoch.0, start.0)).collect();
         let content = checkpoint::encode_leader_epochs(&entries);
-        checkpoint::write(disk, &self.directory, checkpoint::LEADER_EPOCHS, content.as_bytes(), durability)?;
-        self.epochs_unsynced = durability == Durability::Written;
+        let name = checkpoint::LEADER_EPOCHS;
+        checkpoint::write(disk, &self.directory, name, content.as_bytes(), Durability::Written)?;
         Ok(())
     }
 
@@ -313,48 +298,21 @@ impl<D: Disk> Partition<D> {
     }
 }
 
-/// Leader epochs as checkpointed, completed by what recovery read; rebuilt from the whole log when the checkpoint
-/// cannot be used.
-fn load_epochs<D: Disk>(
-    disk: &mut D,
-    directory: &Path,
-    log: &mut Log<D>,
-    recovered: &[(i32, i64)],
-) -> Result<EpochCache, PartitionError> {
-    let name = checkpoint::LEADER_EPOCHS;
-    let stored = match checkpoint::read_text(disk, directory, name) {
-        Ok(text) => text.map(|text| checkpoint::decode_leader_epochs(name, &text)),
-        Err(checkpoint::CheckpointError::Malformed { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let mut epochs = EpochCache::default();
-    let mut add = |epoch: i32, start: i64| {
-        if epochs.latest().is_none_or(|(latest, _)| latest.0 < epoch) {
-            epochs.assign(Epoch(epoch), Offset(start));
-        }
-    };
-    if let Some(Ok(stored)) = stored {
-        stored.into_iter().chain(recovered.iter().copied()).for_each(|(epoch, start)| add(epoch, start));
-    } else {
-        let start = log.start_offset();
-        log.scan(disk, start, |header| {
-            add(header.leader_epoch, header.base_offset.max(start));
-            ControlFlow::<()>::Continue(())
-        })?;
-    }
-    epochs.truncate_prefix(Offset(log.start_offset()));
-    Ok(epochs)
-}
-
-/// Producer state from the whole log.
-fn scan_producers<D: Disk>(disk: &mut D, log: &mut Log<D>, now: Millis) -> Result<Producers, PartitionError> {
-    let mut producers = Producers::default();
+/// Leader epochs and producer state as the log itself has them.
+///
+/// The leader-epoch checkpoint is not read. After a power loss it can contradict the log: an un-synced cut may be
+/// undone, so that records of an old epoch stand again where the checkpoint, synced since, has a newer epoch begin,
+/// and a follower that claims the newer epoch would keep them. What a rebuild loses is at most a last epoch without
+/// records, which the next epoch begins in place of in any case.
+fn scan<D: Disk>(disk: &mut D, log: &mut Log<D>, now: Millis) -> Result<(EpochCache, Producers), PartitionError> {
+    let (mut epochs, mut producers) = (EpochCache::default(), Producers::default());
     let start = log.start_offset();
     log.scan(disk, start, |header| {
+        epochs.assign(Epoch(header.leader_epoch), Offset(header.base_offset.max(start)));
         producers.record(now, &summary_of(header), Offset(header.base_offset));
         ControlFlow::<()>::Continue(())
     })?;
-    Ok(producers)
+    Ok((epochs, producers))
 }
 
 /// What decisions need to know of a stored batch.

@@ -161,7 +161,6 @@ impl<D: Disk> Shard<D> {
                 let (leader_epoch, start) = (leader.epoch(), leader.epoch_start());
                 self.fetchers.unassign(key);
                 outputs.push(Output::Notice(Notice::BecameLeader { partition: key, leader_epoch, start }));
-                // Before the first write of this epoch.
                 if let Err(error) = partition.write_epochs(disk) {
                     self.fail_partition(key, &error.to_string(), outputs);
                 }

@@ -174,20 +174,17 @@ impl<D: Disk> Shard<D> {
         let (mut shares, mut files) = (Vec::new(), Vec::new());
         for (key, extent) in waiting {
             let Some(partition) = self.partitions.get_mut(&key).filter(|it| !it.replica.has_failed()) else { continue };
-            let round = partition.settle_epochs(disk).map_err(|error| error.to_string()).and_then(|()| {
-                let round = match extent {
-                    Extent::All => partition.log.sync_round(disk),
-                    Extent::Rolled => partition.log.sync_rolled(disk),
-                };
-                round.map_err(|error| error.to_string())
-            });
+            let round = match extent {
+                Extent::All => partition.log.sync_round(disk),
+                Extent::Rolled => partition.log.sync_rolled(disk),
+            };
             match round {
                 Ok(None) => {}
                 Ok(Some(round)) => {
                     shares.push(Share { partition: key, target: round.target, files: round.handles.len() });
                     files.extend(round.handles);
                 }
-                Err(reason) => self.fail_partition(key, &reason, outputs),
+                Err(reason) => self.fail_partition(key, &reason.to_string(), outputs),
             }
         }
         if let Some(round) = self.flusher.begin(shares, files) {

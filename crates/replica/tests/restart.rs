@@ -149,6 +149,39 @@ fn restart_without_a_topic_id_sets_the_directory_aside() {
     assert!(disk(&mut cluster, 2).exists(Path::new("/data/t-0.stray")).expect("can look"));
 }
 
+/// Found by the simulator: a follower cuts its tail and appends the new leader's records; a power loss undoes both, and
+/// the old tail stands again. Its records must not pass for the new epoch's.
+#[test]
+fn restart_after_power_loss_that_undid_a_cut_does_not_take_old_records_for_new() {
+    let mut cluster = Cluster::with(3, 1, flush_commit);
+    cluster.produce("a");
+    // Broker 3 flushes what only brokers 1 and 3 get, and what broker 2 will not lead with.
+    cluster.partition(1, 2);
+    for tail in ["x1", "x2", "x3", "x4"] {
+        cluster.send(1, tail, Acks::Leader);
+    }
+    cluster.run();
+    assert_eq!(cluster.describe(3).flushed, Offset(5));
+    cluster.kill(1);
+    cluster.run();
+    cluster.heal();
+    cluster.hold(3, 3);
+    assert_eq!(cluster.leader(), Some(2));
+    cluster.send(2, "y1", Acks::All);
+    cluster.send(2, "y2", Acks::All);
+    cluster.pass(100);
+    assert_eq!((cluster.truncations(3), cluster.log_end(3)), (vec![(5, 1)], 3));
+    cluster.held.clear();
+    cluster.lose_power(3);
+    cluster.run();
+    cluster.start(3);
+    assert_eq!(cluster.log_end(3), 5, "the cut is undone");
+    cluster.pass(1_000);
+    assert_eq!(cluster.truncations(3), [(5, 1), (5, 1)]);
+    cluster.assert_converged();
+    assert_eq!(cluster.read_all(2), ["a", "y1", "y2"]);
+}
+
 #[test]
 fn restart_gives_a_log_its_topics_settings_again() {
     let mut cluster = Cluster::new(1, 1);
