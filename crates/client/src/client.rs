@@ -19,6 +19,10 @@ use crate::transport::{Address, Dialer, TlsError, Transport, tuning};
 /// as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(100);
 
+/// The same for a request that changes something: two brokers that both carry it out tell one of the callers that it
+/// was done already, so this is longer than any change takes on a busy machine.
+const HEDGE_CHANGE_AFTER: Duration = Duration::from_secs(2);
+
 /// Time allowed for an answer that the broker can give from what it knows. A killed broker is silent on QUIC, so a
 /// longer wait would only delay the next attempt.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -258,6 +262,10 @@ impl Client {
         let mut last = "there is nobody to ask".to_owned();
         let mut candidates = candidates.into_iter().peekable();
         let mut calls = JoinSet::new();
+        let hedge_after = match ApiKey::try_from(R::KEY) {
+            Ok(ApiKey::CreateTopics | ApiKey::DeleteTopics) => HEDGE_CHANGE_AFTER,
+            _ => HEDGE_AFTER,
+        };
         while candidates.peek().is_some() || !calls.is_empty() {
             if let Some(address) = candidates.next() {
                 let (client, request) = (self.clone(), request.clone());
@@ -273,7 +281,7 @@ impl Client {
             loop {
                 let next = if candidates.peek().is_some() {
                     // A failure means: ask the next at once. Silence means: ask the next as well.
-                    tokio::time::timeout(HEDGE_AFTER, calls.join_next()).await
+                    tokio::time::timeout(hedge_after, calls.join_next()).await
                 } else {
                     Ok(calls.join_next().await)
                 };
