@@ -71,7 +71,7 @@ async fn create_topic(
 
 /// Creates `name` as `num.partitions` and `default.replication.factor` say.
 pub(super) async fn create_topic_by_default(context: &Context, name: &str) -> Result<Reply, ProposeError> {
-    context.control.propose(creation(context, name, default_assignment(context, BY_DEFAULT, -1), BTreeMap::new())).await
+    context.propose(creation(context, name, default_assignment(context, BY_DEFAULT, -1), BTreeMap::new())).await
 }
 
 fn creation_command(context: &Context, topic: &CreatableTopic) -> Result<Command, Refusal> {
@@ -197,7 +197,7 @@ fn deletion_result(
 }
 
 async fn propose(context: &Context, command: Command, time_max: Duration) -> Result<Reply, Refusal> {
-    let proposed = tokio::time::timeout(time_max, context.control.propose(command)).await;
+    let proposed = tokio::time::timeout(time_max, context.propose(command)).await;
     proposed.unwrap_or(Err(ProposeError::TimedOut)).map_err(|error| (error_code::propose(&error), error.to_string()))
 }
 

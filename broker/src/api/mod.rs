@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use minisr_logic::metadata::Image;
+use minisr_logic::metadata::{Command, Image, Reply};
 use minisr_logic::{BrokerEpoch, BrokerId};
 use minisr_wire::header::take_request_head;
 use minisr_wire::message::{decode_request, encode_response};
@@ -30,7 +30,7 @@ use minisr_wire::protocol::{Encodable, HeaderVersion, Request};
 use minisr_wire::{ApiKey, RequestHead};
 
 use crate::config::Settings;
-use crate::control_handle::ControlHandle;
+use crate::control_handle::{ControlHandle, ProposeError};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::shard::ShardHandle;
@@ -60,6 +60,13 @@ impl Context {
     pub fn new(settings: Arc<Settings>, shard: ShardHandle, control: ControlHandle, metrics: Rc<Metrics>) -> Self {
         let producer_ids = ProducerIds::default();
         Self { settings, shard, control, metrics, broker_epoch: Cell::new(None), producer_ids }
+    }
+
+    /// Asks the controller, and on success lets the shard see the change too, so that whoever is told of it finds it.
+    async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+        let reply = self.control.propose(command).await?;
+        self.shard.publish(self.control.image());
+        Ok(reply)
     }
 
     /// The metadata as the shard sees it.

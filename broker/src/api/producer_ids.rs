@@ -69,7 +69,7 @@ async fn next_id(context: &Context) -> Result<i64, ErrorCode> {
     let broker = context.settings.node_id;
     // Before the registration nobody can be given ids; the client finds another broker or tries again.
     let broker_epoch = context.broker_epoch.get().ok_or(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS)?;
-    match context.control.propose(Command::AllocateProducerIds { broker, broker_epoch }).await {
+    match context.propose(Command::AllocateProducerIds { broker, broker_epoch }).await {
         Ok(Reply::ProducerIds { first, len }) => {
             ids.next.set(first);
             ids.end.set(first + len);

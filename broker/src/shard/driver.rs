@@ -91,7 +91,7 @@ impl ShardHandle {
         }));
         tokio::task::spawn_local(feed_synced(handle.clone(), synced));
         tokio::task::spawn_local(feed_time(handle.clone()));
-        handle.publish(image);
+        handle.step([Event::Image(image)]);
         Ok(handle)
     }
 
@@ -101,8 +101,12 @@ impl ShardHandle {
         Arc::clone(&self.0.image.borrow())
     }
 
-    /// Requests that come after this see the new image, and the shard takes or leaves roles by it.
+    /// Requests that come after this see the new image, and the shard takes or leaves roles by it. An image that is
+    /// not newer than the last one is dropped.
     pub fn publish(&self, image: Arc<Image>) {
+        if image.version() <= self.0.image.borrow().version() {
+            return;
+        }
         self.0.image.replace(Arc::clone(&image));
         self.step([Event::Image(image)]);
     }
