@@ -142,6 +142,7 @@ impl<D: Disk> Shard<D> {
     }
 
     fn truncate(&mut self, now: Millis, key: TopicPartition, to: Offset, disk: &mut D, outputs: &mut Vec<Output>) {
+        self.lower_recovery_point(key, to, disk, outputs);
         let Some(partition) = self.partitions.get_mut(&key) else { return };
         let before = partition.position();
         let (from, high_watermark) = {

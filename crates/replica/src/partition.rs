@@ -32,6 +32,10 @@ pub(crate) struct Partition<D: Disk> {
     pub(crate) log: Log<D>,
     pub(crate) settings: TopicSettings,
     directory: PathBuf,
+    /// What the recovery-point checkpoint may say at most: a cut is about to happen here.
+    recovery_point_max: Offset,
+    /// What the recovery-point checkpoint on disk says, or less.
+    pub(crate) recovery_point_written: Offset,
     /// Whether anything was appended since this was last cleared: an idle log's tail is let go of.
     pub(crate) appended_lately: bool,
     /// How many segments there were when rolled ones were last asked about.
@@ -132,6 +136,8 @@ impl<D: Disk> Partition<D> {
             log,
             settings,
             directory,
+            recovery_point_max: Offset(i64::MAX),
+            recovery_point_written: Offset(known.recovery_point),
             appended_lately: false,
             segments_seen: 1,
         };
@@ -241,9 +247,22 @@ impl<D: Disk> Partition<D> {
         at
     }
 
+    /// A cut at `to` is about to happen. Returns whether the recovery-point checkpoint must be lowered first: a log that
+    /// ends below it after a crash would be taken for rotten.
+    pub(crate) fn announce_cut(&mut self, to: Offset) -> bool {
+        self.recovery_point_max = to;
+        self.recovery_point_written > to
+    }
+
+    /// What the recovery-point checkpoint is to say.
+    pub(crate) fn recovery_point(&self) -> Offset {
+        Offset(self.log.flushed_offset()).min(self.recovery_point_max)
+    }
+
     /// Cuts the log to end at `to`, which is not past its end (a cut at the end removes conflicting epochs only).
     pub(crate) fn truncate(&mut self, now: Millis, disk: &mut D, to: Offset) -> Result<(), PartitionError> {
         let end = Offset(self.log.truncate_to(disk, to.0)?);
+        self.recovery_point_max = Offset(i64::MAX);
         assert!(end <= to, "the log was to end at {to}, not {end}");
         let log = self.replica.log_mut();
         log.truncate(end);

@@ -129,12 +129,31 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    /// All three checkpoint files, in the order that recovery tolerates best.
-    pub(crate) fn write_checkpoints(&mut self, disk: &mut D, outputs: &mut Vec<Output>) {
-        let durability = match self.config.flush {
+    /// A log is about to be cut: recovery must not miss what was flushed and then cut on purpose.
+    pub(crate) fn lower_recovery_point(
+        &mut self,
+        key: TopicPartition,
+        to: Offset,
+        disk: &mut D,
+        outputs: &mut Vec<Output>,
+    ) {
+        if self.partitions.get_mut(&key).is_some_and(|partition| partition.announce_cut(to)) {
+            let durability = self.checkpoint_durability();
+            self.write_checkpoint(Checkpointed::RecoveryPoint, durability, disk, outputs);
+        }
+    }
+
+    /// Where a power loss is no excuse, checkpoints that must not be missed are synced.
+    fn checkpoint_durability(&self) -> Durability {
+        match self.config.flush {
             FlushPolicy::Commit => Durability::Synced,
             FlushPolicy::Never | FlushPolicy::Interval { .. } => Durability::Written,
-        };
+        }
+    }
+
+    /// All three checkpoint files, in the order that recovery tolerates best.
+    pub(crate) fn write_checkpoints(&mut self, disk: &mut D, outputs: &mut Vec<Output>) {
+        let durability = self.checkpoint_durability();
         for which in [Checkpointed::HighWatermark, Checkpointed::RecoveryPoint, Checkpointed::LogStart] {
             self.write_checkpoint(which, durability, disk, outputs);
         }
@@ -151,6 +170,10 @@ impl<D: Disk> Shard<D> {
         if let Err(error) = &written {
             // The old content stays true enough: every checkpoint is a lower bound, and is written again soon.
             self.warn_all(&error.to_string(), outputs);
+        } else if matches!(which, Checkpointed::RecoveryPoint) {
+            for partition in self.partitions.values_mut() {
+                partition.recovery_point_written = partition.recovery_point();
+            }
         }
         written.is_ok()
     }
@@ -170,7 +193,7 @@ impl<D: Disk> Shard<D> {
                     cursors.high_watermark().0.min(partition.log.flushed_offset())
                 }
                 Checkpointed::HighWatermark => cursors.high_watermark().0,
-                Checkpointed::RecoveryPoint => partition.log.flushed_offset(),
+                Checkpointed::RecoveryPoint => partition.recovery_point().0,
                 Checkpointed::LogStart => cursors.log_start().0,
             };
             offsets.insert((partition.topic.clone(), partition.key.partition), offset);

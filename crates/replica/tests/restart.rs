@@ -149,6 +149,32 @@ fn restart_without_a_topic_id_sets_the_directory_aside() {
     assert!(disk(&mut cluster, 2).exists(Path::new("/data/t-0.stray")).expect("can look"));
 }
 
+/// What was flushed and then cut on purpose is not missing.
+#[test]
+fn restart_after_a_cut_below_the_recovery_point_is_not_taken_for_rot() {
+    let mut cluster = Cluster::with(2, 1, |config| {
+        flush_commit(config);
+        config.recovery_point_checkpoint_interval_ms = 1_000;
+    });
+    cluster.produce("a");
+    cluster.partition(1, 2);
+    for tail in ["x1", "x2", "x3", "x4"] {
+        cluster.send(1, tail, Acks::Leader);
+    }
+    cluster.pass(1_500);
+    cluster.kill(1);
+    cluster.run();
+    cluster.heal();
+    cluster.start(1);
+    cluster.run();
+    assert_eq!(cluster.truncations(1), [(5, 1)]);
+    cluster.lose_power(1);
+    let report = cluster.start(1);
+    assert!(report.clean_for_data, "{}", report.reason);
+    cluster.pass(1_000);
+    cluster.assert_converged();
+}
+
 /// Found by the simulator: a follower cuts its tail and appends the new leader's records; a power loss undoes both, and
 /// the old tail stands again. Its records must not pass for the new epoch's.
 #[test]
