@@ -350,9 +350,19 @@ impl Client {
         });
         let request = MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(false);
         let response = self.call_any_but(avoid, &request, METADATA_VERSION_MAX).await?;
-        let mut view = self.inner.view.lock().expect("no holder of this lock panics");
-        Arc::make_mut(&mut view).update(&response);
-        Ok(view.clone())
+        let before = self.view();
+        let now = {
+            let mut view = self.inner.view.lock().expect("no holder of this lock panics");
+            Arc::make_mut(&mut view).update(&response);
+            view.clone()
+        };
+        // A broker that the cluster has fenced is dead, or soon another incarnation. On QUIC its connection looks
+        // open until the idle timeout, and once it is back new streams would hang on it. Its address is known only
+        // from the metadata, so this is the last moment to forget it.
+        for (_, address) in before.brokers.iter().filter(|(id, address)| now.brokers.get(id) != Some(address)) {
+            self.abandon(address, "the cluster has fenced this broker");
+        }
+        Ok(now)
     }
 
     /// The connection for questions to an address.
