@@ -127,6 +127,10 @@ pub struct History {
     pub last: Reader,
     /// Answers to ListOffsets(latest), each asked after the one before had been answered.
     pub latest: Vec<Latest>,
+    /// High watermarks in the answers to one consumer's fetches, in order.
+    pub marks: Vec<Latest>,
+    /// What a consumer was told does not exist, although it had read up to there: partition and offset.
+    pub out_of_range: Vec<(Slot, i64)>,
 }
 
 impl History {

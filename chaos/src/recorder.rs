@@ -83,6 +83,18 @@ impl Recorder {
         self.lock().history.live[reader].reads.extend_from_slice(reads);
     }
 
+    /// A leader's fetch response told this high watermark.
+    pub fn mark(&self, slot: Slot, leader_epoch: i32, offset: i64) {
+        let mut recorded = self.lock();
+        let at_us = self.now_us();
+        recorded.history.marks.push(Latest { slot, at_us, leader_epoch, offset });
+    }
+
+    /// A live consumer was told that its position does not exist.
+    pub fn out_of_range(&self, slot: Slot, offset: i64) {
+        self.lock().history.out_of_range.push((slot, offset));
+    }
+
     /// The last reader has read everything.
     pub fn read_last(&self, reader: Reader) {
         self.lock().history.last = reader;

@@ -285,10 +285,11 @@ fn write_history(out: &mut impl Write, history: &History) -> io::Result<()> {
             )?;
         }
     }
-    for latest in &history.latest {
+    let latest = history.latest.iter().map(|latest| ("latest", latest));
+    for (op, latest) in latest.chain(history.marks.iter().map(|mark| ("high_watermark", mark))) {
         writeln!(
             out,
-            r#"{{"op":"latest","partition":"{}","at_us":{},"leader_epoch":{},"offset":{}}}"#,
+            r#"{{"op":"{op}","partition":"{}","at_us":{},"leader_epoch":{},"offset":{}}}"#,
             history.name(latest.slot),
             latest.at_us,
             latest.leader_epoch,

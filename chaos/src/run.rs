@@ -185,11 +185,12 @@ async fn hurt(args: &RunArgs, scene: &Scene, plan: Plan, duration: Duration) -> 
         views,
         stopped.clone(),
     ));
-    for (name, transport) in [("live-quic", TransportName::Quic), ("live-tcp", TransportName::Tcp)] {
-        let leaders = scene.leaders(transport, name, ANSWER_BOUND)?;
-        let slots = scene.slots.len();
-        watchers.spawn(consume::follow(name, slots, leaders, recorder.clone(), view.clone(), stopped.clone()));
-    }
+    let leaders = scene.leaders(TransportName::Tcp, "live-tcp", ANSWER_BOUND)?;
+    let slots = scene.slots.len();
+    watchers.spawn(consume::follow("live-tcp", slots, leaders, recorder.clone(), view.clone(), stopped.clone()));
+    let client = scene.client(TransportName::Quic, "live-quic")?;
+    let mut consumers = JoinSet::new();
+    consumers.spawn(consume::consume("live-quic", scene.slots.clone(), client, recorder.clone(), stopped.clone()));
     let writers = Writers::start(scene.writers(args)?, recorder)?;
     recorder.event("phase", None, None, None, "writing");
     tokio::time::sleep(STEADY).await;
@@ -222,6 +223,9 @@ async fn hurt(args: &RunArgs, scene: &Scene, plan: Plan, duration: Duration) -> 
     stop.send_replace(true);
     while let Some(ended) = watchers.join_next().await {
         ended?;
+    }
+    while let Some(ended) = consumers.join_next().await {
+        ended??;
     }
     Ok(Hurt { injected, unhealed, faults_s, end_us })
 }
@@ -295,14 +299,18 @@ impl Scene {
         Ok(Leaders::new(dialer, addresses, self.slots.clone(), name, bound))
     }
 
+    fn client(&self, transport: TransportName, name: &str) -> anyhow::Result<ClientConfig> {
+        let config = ClientConfig::new(self.addresses(transport), self.transport(transport)?);
+        Ok(ClientConfig { client_id: name.to_owned(), ..config })
+    }
+
     fn writers(&self, args: &RunArgs) -> anyhow::Result<Vec<WriterPlan>> {
         let targets = |wanted: &str| {
             let slots = self.slots.iter().enumerate().filter(|(_, (topic, _))| topic == wanted);
             slots.map(|(slot, (topic, index))| (topic.clone(), *index, slot as Slot)).collect::<Vec<_>>()
         };
         let plan = |writer: u16, acks: i16, rate: f64, targets: Vec<(String, i32, Slot)>| {
-            let mut client = ClientConfig::new(self.addresses(args.transport), self.transport(args.transport)?);
-            client.client_id = format!("chaos-writer-{writer}");
+            let client = self.client(args.transport, &format!("chaos-writer-{writer}"))?;
             let delivery_timeout = Duration::from_secs_f64(args.delivery_timeout);
             anyhow::Ok(WriterPlan {
                 writer,

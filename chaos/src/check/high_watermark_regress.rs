@@ -1,9 +1,10 @@
-//! **high-watermark regress**: the end of a partition, as ListOffsets(latest) reports it, goes down.
+//! **high-watermark regress**: the end of a partition, as ListOffsets(latest) reports it, goes down; or the high
+//! watermark in the leader's fetch responses goes down within one leader epoch (after an election it may start lower).
 
 use std::collections::BTreeMap;
 
 use super::Finding;
-use crate::history::{History, Slot};
+use crate::history::{History, Latest, Slot};
 
 /// The answers stand in the order in which they were asked for, each after the one before. An answer from an older
 /// leader epoch than one already seen comes from a leader that does not know yet that it is none, and proves nothing.
@@ -29,6 +30,18 @@ pub fn check(history: &History) -> Finding {
         }
         *known = (latest.leader_epoch, latest.offset.max(known.1));
     }
+    let mut marks: BTreeMap<(Slot, i32), i64> = BTreeMap::new();
+    for mark in &history.marks {
+        let known = marks.entry((mark.slot, mark.leader_epoch)).or_insert(mark.offset);
+        if mark.offset < *known {
+            let (name, before) = (history.name(mark.slot), *known);
+            let Latest { leader_epoch, offset, at_us, .. } = mark;
+            finding.add(|| {
+                format!("fetches of {name} told {before} and then {offset} in epoch {leader_epoch} ({at_us} µs)")
+            });
+        }
+        *known = mark.offset.max(*known);
+    }
     finding
 }
 
@@ -44,6 +57,16 @@ mod tests {
         history.latest[first_of_epoch].offset -= 2;
         assert_eq!(check(&history).count, 1);
         assert_eq!(found(&history), ["high-watermark-regress"]);
+    }
+
+    #[test]
+    fn high_watermark_regress_in_fetches_counts_within_one_epoch_only() {
+        let mut history = clean();
+        let mark = |leader_epoch, offset| Latest { slot: 0, at_us: 1, leader_epoch, offset };
+        history.marks = vec![mark(1, 10), mark(1, 12), mark(2, 11)];
+        assert_eq!(check(&history).count, 0);
+        history.marks.push(mark(2, 10));
+        assert_eq!(check(&history).count, 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! **lost-write**: a committed value that no one ever read, at or below the highest offset that anyone read in its
-//! partition.
+//! partition; or a consumer's position that does not exist any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +29,11 @@ pub fn check(history: &History) -> Finding {
             });
         }
     }
+    for (slot, offset) in &history.out_of_range {
+        let name = history.name(*slot);
+        finding
+            .add(|| format!("a consumer that had read {name} up to offset {offset} was told that it does not exist"));
+    }
     finding
 }
 
@@ -44,6 +49,13 @@ mod tests {
         history.last.reads.remove(at(7));
         assert_eq!(check(&history).count, 1);
         assert!(found(&history).contains(&"lost-write"));
+    }
+
+    #[test]
+    fn lost_write_position_of_a_consumer_that_does_not_exist_any_more_is_found() {
+        let mut history = clean();
+        history.out_of_range.push((LEADER_ONLY, 12));
+        assert_eq!(found(&history), ["lost-write"]);
     }
 
     #[test]

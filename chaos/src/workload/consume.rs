@@ -1,12 +1,15 @@
-//! The readers that follow the logs while faults are injected.
+//! The readers that follow the logs while faults are injected: one is the client's own consumer, with its caches,
+//! retries and long polls; the other is plain request and answer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use minisr_client::consumer::{Consumer, ConsumerConfig, ConsumerError, Fetched};
+use minisr_client::{Client, ClientConfig};
 use tokio::sync::watch;
 
-use crate::history::Slot;
-use crate::leaders::Leaders;
+use crate::history::{Read, Slot};
+use crate::leaders::{Leaders, decode_value};
 use crate::observer::View;
 use crate::recorder::Recorder;
 
@@ -44,4 +47,56 @@ pub async fn follow(
             _ = stop.changed() => {}
         }
     }
+}
+
+/// Follows every slot from offset 0 with the client's consumer until `stop` turns true.
+pub async fn consume(
+    name: &'static str,
+    slots: Vec<(String, i32)>,
+    client: ClientConfig,
+    recorder: Arc<Recorder>,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let reader = recorder.reader(name);
+    let mut consumer = Consumer::new(Client::new(client)?, ConsumerConfig::default());
+    for (topic, index) in &slots {
+        consumer.assign(topic, *index, 0);
+    }
+    let slot_of = |topic: &str, partition: i32| {
+        slots.iter().position(|(name, index)| name == topic && *index == partition).map(|slot| slot as Slot)
+    };
+    loop {
+        let polled = tokio::select! {
+            polled = consumer.poll() => polled,
+            _ = stop.changed() => return Ok(()),
+        };
+        match polled {
+            Ok(fetched) => {
+                if let Some(slot) = slot_of(&fetched.topic, fetched.partition) {
+                    note(&recorder, reader, slot, &fetched)?;
+                }
+            }
+            Err(ConsumerError::OutOfRange { topic, partition, offset }) => {
+                if let Some(slot) = slot_of(&topic, partition) {
+                    recorder.out_of_range(slot, offset);
+                }
+                // Once is enough; the last reader tells what is left.
+                consumer.unassign(&topic, partition);
+            }
+            Err(error) => {
+                tracing::debug!(name, %error, "poll failed");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn note(recorder: &Recorder, reader: usize, slot: Slot, fetched: &Fetched) -> anyhow::Result<()> {
+    let mut reads = Vec::new();
+    fetched.records(|_, record| {
+        reads.push(Read { slot, offset: record.offset, value: decode_value(record.value) });
+    })?;
+    recorder.read(reader, &reads);
+    recorder.mark(slot, fetched.leader_epoch, fetched.high_watermark);
+    Ok(())
 }
