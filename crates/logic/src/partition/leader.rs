@@ -2,12 +2,12 @@
 //! proposes the ISR. The only place where a high watermark advances by decision.
 //!
 //! Calling order: [`Leader::admit`], then the bytes are written, then [`Leader::written`]; [`Leader::flushed`] when a
-//! sync ended; [`Leader::check_fetch`] and, only if it finds the follower's log a prefix of this one,
-//! [`Leader::follower_fetched`]; [`Leader::tick`] when [`Leader::next_deadline`] is reached. After any of them,
+//! sync ended; [`Leader::check_follower`] and [`super::Replica::check_position`], and only if these find the follower's
+//! log a prefix of this one, [`Leader::follower_fetched`]; [`Leader::tick`] when [`Leader::next_deadline`] is reached. After any of them,
 //! drain [`Leader::pop_decided`] and [`Leader::take_proposal`].
 //!
 //! Rules kept here: the high watermark does not move while the committed ISR is below min.insync.replicas
-//! (`StrictHighWatermark`, 16); it moves only to an offset that every member of the maximal ISR has reported **in this
+//! (`HighWatermarkNeedsMinIsr`, 16); it moves only to an offset that every member of the maximal ISR has reported **in this
 //! leader epoch** (15); follower progress counts only after the divergence check and for the registered broker epoch
 //! (traps 4 and 10); a follower joins the ISR only at or past both the high watermark and the start of this epoch
 //! (trap 6).

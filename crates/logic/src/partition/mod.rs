@@ -28,12 +28,12 @@
 //! |---|---|---|
 //! | `CursorsOrdered` (3) | log start ≤ last stable ≤ high watermark ≤ local acked ≤ written | [`Cursors`] |
 //! | `HighWatermarkMonotonic` (4) | a leader's high watermark never falls within its epoch | [`Cursors::raise_high_watermark`] |
-//! | `StrongIsr` (15) | it rises only to what every member of the maximal ISR reported in this epoch | [`Leader`] |
-//! | `StrictHighWatermark` (16) | it does not rise while the committed ISR is below min.insync.replicas | [`Leader`] |
+//! | `HighWatermarkReported` (15) | it rises only to what every member of the maximal ISR reported in this epoch | [`Leader`] |
+//! | `HighWatermarkNeedsMinIsr` (16) | it does not rise while the committed ISR is below min.insync.replicas | [`Leader`] |
 //! | `EpochsAscend` (20) | leader epochs and their starts rise strictly, within the log | [`EpochCache`] |
 //! | `SequencesContiguous` (22) | sequences of a producer follow one another | [`Producers`] |
 //! | `BatchEpochsOrdered` (18) | batch epochs never fall along the log nor pass the replica's leader epoch | [`Follower::check_batch`] |
-//! | `EpochsForward` (2) | leader and partition epochs never decrease in a replica's view | [`Replica::apply`] |
+//! | `EpochsNeverDecrease` (2) | leader and partition epochs never decrease in a replica's view | [`Replica::apply`] |
 
 mod acks;
 mod cursors;
