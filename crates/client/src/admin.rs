@@ -13,10 +13,12 @@ use minisr_wire::messages::{
     CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeClusterResponse, ListOffsetsRequest,
     TopicName,
 };
+use minisr_wire::protocol::Request;
 use minisr_wire::{ErrorCode, StrBytes};
 
 use crate::backoff::Backoff;
 use crate::client::{Client, ClientError};
+use crate::connection::ConnectionError;
 use crate::metadata::ClusterView;
 
 /// Which offset of a partition is asked for.
@@ -107,7 +109,8 @@ impl Admin {
     }
 
     async fn try_create(&self, request: &CreateTopicsRequest, may_exist: bool) -> Result<(), ClientError> {
-        let response = self.client.call_any(request, 7).await?;
+        let broker_id = self.broker_for_changes().await?;
+        let response = self.call_or_abandon(broker_id, request, 7).await?;
         let Some(result) = response.topics.first() else {
             return refused("CreateTopics", ErrorCode::UNKNOWN_SERVER_ERROR, None);
         };
@@ -141,8 +144,11 @@ impl Admin {
             .with_timeout_ms(self.timeout_ms());
         let by_name =
             DeleteTopicsRequest::default().with_topic_names(vec![topic_name()]).with_timeout_ms(self.timeout_ms());
-        let response = match self.client.call_any(&by_state, 6).await {
-            Err(ClientError::Nobody { .. }) => self.client.call_any(&by_name, 5).await?,
+        let broker_id = self.broker_for_changes().await?;
+        let response = match self.call_or_abandon(broker_id, &by_state, 6).await {
+            Err(ClientError::Connection(ConnectionError::Encode(_))) => {
+                self.call_or_abandon(broker_id, &by_name, 5).await?
+            }
             other => other?,
         };
         let code = response.responses.first().map_or(ErrorCode::UNKNOWN_SERVER_ERROR, |it| ErrorCode(it.error_code));
@@ -150,6 +156,30 @@ impl Admin {
             return Ok(());
         }
         refused(&format!("topic {name}"), code, None)
+    }
+
+    /// The broker to ask for a change: the controller if it is known. A change is asked of one broker at a time: the
+    /// answer of a second one would be about what the first has done.
+    async fn broker_for_changes(&self) -> Result<i32, ClientError> {
+        let view = self.client.refresh(Some(&[])).await?;
+        let controller = view.controller_id.filter(|id| view.brokers.contains_key(id));
+        let broker_id = controller.or_else(|| view.brokers.keys().next().copied());
+        broker_id.ok_or_else(|| ClientError::Nobody { asked: 0, last: "no broker is known".into() })
+    }
+
+    async fn call_or_abandon<R: Request>(
+        &self,
+        broker_id: i32,
+        request: &R,
+        version_max: i16,
+    ) -> Result<R::Response, ClientError> {
+        let result = self.client.call_broker(broker_id, request, version_max).await;
+        if result.is_err()
+            && let Ok(address) = self.client.broker_address(broker_id)
+        {
+            self.client.abandon(&address, "a question failed");
+        }
+        result
     }
 
     /// Asks for metadata of all topics.
@@ -298,15 +328,7 @@ impl Admin {
                 .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
                 .with_partitions(partitions);
             let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![asked]);
-            let response = match self.client.call_broker(broker_id, &request, 8).await {
-                Ok(response) => response,
-                Err(error) => {
-                    if let Ok(address) = self.client.broker_address(broker_id) {
-                        self.client.abandon(&address, "a question failed");
-                    }
-                    return Err(error);
-                }
-            };
+            let response = self.call_or_abandon(broker_id, &request, 8).await?;
             for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
                 match ErrorCode(partition.error_code) {
                     code if code.is_ok() => {

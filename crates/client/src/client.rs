@@ -27,6 +27,9 @@ const HEDGE_CHANGE_AFTER: Duration = Duration::from_secs(2);
 /// longer wait would only delay the next attempt.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// As [`QUESTION_TIMEOUT`], where the broker waits for the cluster.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The highest Metadata version in use: 12 has topic ids.
 const METADATA_VERSION_MAX: i16 = 12;
 
@@ -223,7 +226,7 @@ impl Client {
         let version = connection.versions().highest::<R>(version_max)?;
         let timeout = match ApiKey::try_from(R::KEY) {
             // The broker waits for the cluster here.
-            Ok(ApiKey::CreateTopics | ApiKey::DeleteTopics) => self.inner.config.request_timeout,
+            Ok(ApiKey::CreateTopics | ApiKey::DeleteTopics) => self.inner.config.request_timeout.min(CHANGE_TIMEOUT),
             _ => self.inner.config.request_timeout.min(QUESTION_TIMEOUT),
         };
         match tokio::time::timeout(timeout, connection.call(request, version)).await {
@@ -235,7 +238,8 @@ impl Client {
         }
     }
 
-    /// Asks brokers, one after the other and each a little later than the one before, until one answers.
+    /// Asks brokers, one after the other and each a little later than the one before, until one answers. Only for
+    /// requests that may be carried out more than once.
     ///
     /// # Errors
     /// None did.

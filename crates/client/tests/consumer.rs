@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use minisr_client::consumer::ConsumerError;
 use minisr_client::producer::{Producer, ProducerConfig, Record};
-use minisr_client::{Admin, Consumer, ConsumerConfig, OffsetReset, OffsetSpec, read_all};
+use minisr_client::{Admin, Consumer, ConsumerConfig, NewTopic, OffsetReset, OffsetSpec, read_all};
 use support::FakeCluster;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,4 +101,13 @@ async fn admin_lists_offsets_and_waits_for_leaders() {
     assert_eq!(ends.into_iter().collect::<Vec<_>>(), [(0, 4), (1, 3)]);
     let error = admin.wait_until_led("absent", 1, Duration::from_millis(100)).await.unwrap_err();
     assert!(error.to_string().contains("absent"), "{error}");
+}
+
+#[tokio::test]
+async fn admin_creating_a_topic_that_takes_long_does_not_hear_that_it_exists() {
+    let cluster = FakeCluster::start(3).await;
+    let admin = Admin::new(cluster.client());
+    admin.create_topic(&NewTopic::new("slow", 3, 1)).await.unwrap();
+    let again = admin.create_topic(&NewTopic::new("slow", 3, 1)).await.unwrap_err();
+    assert!(again.to_string().contains("TOPIC_ALREADY_EXISTS (36)"), "{again}");
 }

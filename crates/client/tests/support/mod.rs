@@ -211,6 +211,11 @@ impl FakeCluster {
                 let answer =
                     match self.answer(broker, head.api().unwrap(), head.api_version, head.correlation_id, frame) {
                         Reply::Answer(bytes) => bytes,
+                        Reply::Late(reply) => {
+                            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                            let Reply::Answer(bytes) = *reply else { panic!("only an answer can be late") };
+                            bytes
+                        }
                         Reply::Nothing => continue,
                         Reply::Close => return,
                         Reply::Silence => std::future::pending().await,
@@ -261,8 +266,28 @@ impl FakeCluster {
                 let request: ListOffsetsRequest = decode_request(body, version).unwrap();
                 Reply::of(correlation_id, &self.list_offsets(&request), version)
             }
+            ApiKey::CreateTopics => {
+                let request: CreateTopicsRequest = decode_request(body, version).unwrap();
+                Reply::Late(Box::new(self.create_topics(correlation_id, &request, version)))
+            }
             other => panic!("the fake broker does not know {other:?}"),
         }
+    }
+
+    /// Creating takes time, as where a quorum must agree.
+    fn create_topics(&self, correlation_id: i32, request: &CreateTopicsRequest, version: i16) -> Reply {
+        let results = request.topics.iter().map(|topic| {
+            let exists = self.state().topics.contains_key(topic.name.as_str());
+            let code = if exists { ErrorCode::TOPIC_ALREADY_EXISTS } else { ErrorCode::NONE };
+            if !exists {
+                self.topic(topic.name.as_str(), topic.num_partitions);
+            }
+            create_topics_response::CreatableTopicResult::default()
+                .with_name(topic.name.clone())
+                .with_error_code(code.0)
+        });
+        let results = results.collect();
+        Reply::of(correlation_id, &CreateTopicsResponse::default().with_topics(results), version)
     }
 
     fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
@@ -394,6 +419,7 @@ fn produced(index: i32, result: Result<i64, ErrorCode>) -> PartitionProduceRespo
 
 enum Reply {
     Answer(Bytes),
+    Late(Box<Reply>),
     Nothing,
     Close,
     Silence,
