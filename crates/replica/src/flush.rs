@@ -25,6 +25,8 @@ pub(crate) struct Share {
     pub(crate) target: SyncTarget,
     /// How many of the round's files are its own.
     pub(crate) files: usize,
+    /// The log is gone or failed since: the result is about nobody.
+    pub(crate) void: bool,
 }
 
 /// What waits, and what runs.
@@ -55,9 +57,12 @@ impl<H> Flusher<H> {
         *wanted = (*wanted).max(extent);
     }
 
-    /// This log is gone or failed.
+    /// This log is gone or failed. Should one of the same name come, a running round says nothing about it.
     pub(crate) fn forget(&mut self, partition: TopicPartition) {
         self.waiting.remove(&partition);
+        for share in self.running.iter_mut().flat_map(|round| &mut round.shares) {
+            share.void |= share.partition == partition;
+        }
     }
 
     /// The logs of the next round, if one may begin now.

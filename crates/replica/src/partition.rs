@@ -202,7 +202,8 @@ impl<D: Disk> Partition<D> {
         }
         if !pieces.is_empty() {
             let appended = self.log.append(disk, &pieces)?;
-            self.appended_lately = true;
+            // Nobody reads from a follower; what was received need not stay in memory.
+            self.log.release_tail(appended.end_offset);
             let (follower, log) = self.replica.as_follower().expect("checked by the caller");
             follower.appended(log, Offset(appended.end_offset));
         }

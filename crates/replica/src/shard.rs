@@ -181,7 +181,8 @@ impl<D: Disk> Shard<D> {
             match round {
                 Ok(None) => {}
                 Ok(Some(round)) => {
-                    shares.push(Share { partition: key, target: round.target, files: round.handles.len() });
+                    let (target, files_own) = (round.target, round.handles.len());
+                    shares.push(Share { partition: key, target, files: files_own, void: false });
                     files.extend(round.handles);
                 }
                 Err(reason) => self.fail_partition(key, &reason.to_string(), outputs),
@@ -206,7 +207,7 @@ impl<D: Disk> Shard<D> {
             let own: Vec<_> = results.by_ref().take(share.files).collect();
             assert_eq!(own.len(), share.files, "one result for each file of the round");
             let failed = own.into_iter().find_map(|result| result.err());
-            let Some(partition) = self.partitions.get_mut(&share.partition) else { continue };
+            let Some(partition) = self.partitions.get_mut(&share.partition).filter(|_| !share.void) else { continue };
             if let Some(kind) = failed {
                 let reason = partition.log.sync_failed(&kind.into()).to_string();
                 self.fail_partition(share.partition, &reason, outputs);
