@@ -282,7 +282,7 @@ impl<R: Request> Pending<R> {
     }
 }
 
-/// Decodes the frame that [`Connection::send_frame`] delivered.
+/// Decodes the frame that [`Connection::send_encoded`] brought back.
 ///
 /// # Errors
 /// It is not a response of this type and version.
