@@ -94,7 +94,9 @@ impl Cluster {
             let pause = self.dice.between(1, 60);
             self.schedule(pause, Event::Suspect { broker: id, epoch });
         }
-        let pause = self.dice.between(10, 3_000);
+        // Some machines are back before anybody has understood that they were gone.
+        let longest = if self.dice.chance(400) { 150 } else { 3_000 };
+        let pause = self.dice.between(10, longest);
         self.schedule(pause, Event::Start { broker: id });
     }
 

@@ -62,11 +62,19 @@ impl Network {
         }
         let delay = |dice: &mut Dice| {
             let usual = dice.between(1, plan.delay_max_ms);
-            if disturbed(plan.slow_permille, dice) { usual * dice.between(5, 40) } else { usual }
+            if !disturbed(plan.slow_permille, dice) {
+                usual
+            } else if dice.chance(200) {
+                usual + dice.between(0, 3_000)
+            } else {
+                usual * dice.between(5, 40)
+            }
         };
         let first = now + delay(dice);
         if repeatable && disturbed(plan.duplicate_permille, dice) {
-            let second = now + delay(dice) * 3;
+            // The copy may come much later, when sender and receiver have other lives.
+            let much_later = if dice.chance(300) { dice.between(0, 4_000) } else { 0 };
+            let second = now + delay(dice) * 3 + much_later;
             return Fate::Twice(first, second);
         }
         Fate::Arrives(first)

@@ -17,9 +17,24 @@ pub struct HighWatermarkReported {
 
 impl HighWatermarkReported {
     fn note(&mut self, step: &Step<'_>, fact: &Fact) {
-        let Fact::ReplicaFetched { place, follower, epoch, fetch_offset, last_epoch, flushed, .. } = fact else {
+        let Fact::ReplicaFetched {
+            place,
+            follower,
+            broker_epoch,
+            registered,
+            epoch,
+            fetch_offset,
+            last_epoch,
+            flushed,
+            ..
+        } = fact
+        else {
             return;
         };
+        // A fetch of another life than the one that the leader knows has reported nothing (trap 10).
+        if broker_epoch != registered {
+            return;
+        }
         let replica = &step.state.replicas[place];
         let Some(view) = replica.as_leader().filter(|view| *epoch == view.leader_epoch) else { return };
         // A follower that fetches past another history than the leader's has reported nothing (trap 4).

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use minisr_logic::metadata::Image;
 use minisr_logic::{BrokerId, Epoch, TopicPartition};
 use minisr_replica::RoleName;
 
@@ -67,6 +68,30 @@ impl LeaderCompleteness {
         Ok(())
     }
 
+    /// Whoever enters an ISR may be elected from then on, so it must hold everything that is committed already.
+    fn check_joiners(&self, step: &Step<'_>, before: &Image) -> Result<(), String> {
+        for (partition, committed) in &self.committed {
+            let Some((old, new)) = before.partition(*partition).zip(step.state.image.partition(*partition)) else {
+                continue;
+            };
+            if old.isr == new.isr {
+                continue;
+            }
+            for joiner in new.isr.iter().filter(|id| !old.isr.contains(id) && !old.elr.contains(id)) {
+                let log = step.state.replica(*partition, *joiner).map_or(&[][..], |it| &it.log);
+                let agree = committed.iter().zip(log).take_while(|(record, entry)| record.entry == **entry).count();
+                let lost = committed[agree..].iter().find(|record| !record.held.is_subset(&record.destroyed));
+                if let Some(lost) = lost {
+                    return Err(format!(
+                        "broker {joiner} joined the ISR of partition {} without the committed batch at {} of epoch {}",
+                        partition.partition, lost.entry.base, lost.entry.epoch
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Everything below a leader's high watermark is committed from now on.
     fn commit(&mut self, step: &Step<'_>, partition: TopicPartition, in_epoch: Option<Epoch>, below: &[Entry]) {
         let committed = self.committed.entry(partition).or_default();
@@ -99,6 +124,7 @@ impl Invariant for LeaderCompleteness {
                     self.note_copies(*place, &step.state.replicas[place].log[*from_index..]);
                 }
                 Fact::Cut { place, entries, injected: true, .. } => self.note_destroyed(*place, entries),
+                Fact::Committed { before, .. } => self.check_joiners(step, before)?,
                 _ => {}
             }
         }
@@ -127,9 +153,12 @@ impl Invariant for LeaderCompleteness {
 
 #[cfg(test)]
 mod tests {
-    use minisr_logic::Offset;
+    use std::collections::BTreeMap;
 
-    use super::super::doctor::{Doctored, must_pass, must_ring, place};
+    use minisr_logic::metadata::{Command, IsrMember, apply};
+    use minisr_logic::{Offset, PartitionEpoch};
+
+    use super::super::doctor::{Doctored, P0, TOPIC, must_pass, must_ring, place};
     use super::*;
 
     fn elect_short(cluster: &mut Doctored, injected: bool, holders: &[i32]) {
@@ -146,6 +175,32 @@ mod tests {
     fn leader_completeness_rings_when_a_leader_lacks_what_somebody_committed() {
         must_ring(LeaderCompleteness::default(), |cluster| elect_short(cluster, false, &[1, 2, 3]));
         must_ring(LeaderCompleteness::default(), |cluster| elect_short(cluster, true, &[2, 3]));
+    }
+
+    #[test]
+    fn leader_completeness_rings_when_a_short_replica_joins_the_isr() {
+        must_ring(LeaderCompleteness::default(), |cluster| {
+            let mut before = cluster.state.image.clone();
+            let member = |id| IsrMember {
+                broker: BrokerId(id),
+                broker_epoch: before.broker(BrokerId(id)).expect("there").epoch,
+            };
+            let shrink = Command::AlterPartition {
+                key: P0,
+                broker: BrokerId(1),
+                broker_epoch: member(1).broker_epoch,
+                leader_epoch: Epoch(0),
+                partition_epoch: PartitionEpoch(0),
+                new_isr: vec![member(1)],
+            };
+            let index = before.version() + 1;
+            apply(&mut before, index, shrink.clone()).expect("a smaller ISR, min ISR 2: the others are in the ELR");
+            let lower = BTreeMap::from([("min.insync.replicas".to_owned(), Some("1".to_owned()))]);
+            apply(&mut before, index + 1, Command::AlterTopicConfigs { topic_id: TOPIC, changes: lower })
+                .expect("lower");
+            cluster.replica(3).log.truncate(2);
+            cluster.facts.push(Fact::Committed { before, command: shrink });
+        });
     }
 
     #[test]
