@@ -65,6 +65,7 @@ impl<'a> Injector<'a> {
     }
 
     async fn inject(&self, fault: &PlannedFault, injected: &mut Injected) -> anyhow::Result<()> {
+        self.nobody_died()?;
         let view = self.observer.view(self.cluster).await.unwrap_or_default();
         let up = self.up();
         let Some(victims) = choose(fault, &view, &up) else { return Ok(()) };
@@ -136,6 +137,7 @@ impl<'a> Injector<'a> {
 
     /// Brings up whatever is down, at the end of a run.
     pub async fn heal(&self) -> anyhow::Result<()> {
+        self.nobody_died()?;
         for id in self.cluster.ids() {
             match self.cluster.state(id)? {
                 BrokerState::Running => {}

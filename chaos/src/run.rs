@@ -79,10 +79,25 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Verdict> {
         cluster,
         slots,
     };
-    create_topics(args, &scene).await?;
+    let result = run_in(args, &scene, run, seed, duration, &out).await;
+    if result.is_err() {
+        scene.cluster.keep_dir();
+        scene.recorder.display().say(&format!("the brokers' directories are kept in {}", out.display()));
+    }
+    result
+}
 
+async fn run_in(
+    args: &RunArgs,
+    scene: &Scene,
+    run: String,
+    seed: u64,
+    duration: Duration,
+    out: &Path,
+) -> anyhow::Result<Verdict> {
+    create_topics(args, scene).await?;
     let plan = Plan::new(seed, &args.faults, args.victims());
-    let hurt = hurt(args, &scene, plan, duration).await?;
+    let hurt = hurt(args, scene, plan, duration).await?;
     let mut leaders = scene.leaders(TransportName::Tcp, "chaos-read-back", READ_BACK_BOUND / 8)?;
     scene.recorder.event("phase", None, None, None, "reading everything back");
     let (last, unread) = read_back::read_back(
@@ -97,13 +112,13 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Verdict> {
     scene.recorder.read_last(last);
     scene.recorder.event("phase", None, None, None, "comparing replicas at rest");
     let stopped = scene.cluster.stop_all().await.err().map(|error| error.to_string());
-    let logs = replicas(&scene, args)?;
+    let logs = replicas(scene, args)?;
     scene.recorder.display().finish();
 
     let (history, events) = scene.recorder.take();
     let gaps = availability::gaps(&history, &hurt.injected.windows, hurt.end_us);
-    let mut unhealed = hurt.unhealed.into_iter().chain(stopped).chain(unread);
-    let findings = judge(args, &history, &gaps, &logs, unhealed.next().as_deref());
+    let unhealed: Vec<String> = hurt.unhealed.into_iter().chain(stopped).chain(unread).collect();
+    let findings = judge(args, &history, &gaps, &logs, &unhealed);
     let invalid = invalid(args, &history, &hurt.injected, hurt.faults_s);
     let conclusion = match (findings.iter().any(|finding| finding.count > 0), invalid.is_empty()) {
         (true, _) => Conclusion::Anomaly,
@@ -136,7 +151,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Verdict> {
         findings,
         evidence: (conclusion == Conclusion::Anomaly || args.keep).then(|| out.display().to_string()),
     };
-    leave_results(&scene, &out, &verdict, &history, &events, &gaps)?;
+    leave_results(scene, out, &verdict, &history, &events, &gaps)?;
     Ok(verdict)
 }
 
@@ -361,7 +376,7 @@ fn judge(
     history: &History,
     gaps: &[Gap],
     logs: &[(String, Vec<ReplicaLog>)],
-    unhealed: Option<&str>,
+    unhealed: &[String],
 ) -> Vec<Finding> {
     let mut findings = check::history_checks(history);
     findings.push(check::replica_divergence::check(logs));

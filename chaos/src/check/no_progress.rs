@@ -5,8 +5,8 @@ use super::Finding;
 use crate::availability::Gap;
 
 /// `gaps` are the longest pauses of each partition around each fault; only those of faults that left the cluster able
-/// to write are judged. `unhealed` says what did not converge, if anything.
-pub fn check(gaps: &[Gap], bound_us: u64, unhealed: Option<&str>) -> Finding {
+/// to write are judged. `unhealed` says what broke or did not converge.
+pub fn check(gaps: &[Gap], bound_us: u64, unhealed: &[String]) -> Finding {
     let mut finding = Finding::new("no-progress", "writes or healing did not resume in time");
     for gap in gaps.iter().filter(|gap| gap.alone && gap.gap_us > bound_us) {
         finding.add(|| {
@@ -19,8 +19,8 @@ pub fn check(gaps: &[Gap], bound_us: u64, unhealed: Option<&str>) -> Finding {
             )
         });
     }
-    if let Some(what) = unhealed {
-        finding.add(|| what.to_owned());
+    for what in unhealed {
+        finding.add(|| what.clone());
     }
     finding
 }
@@ -44,17 +44,17 @@ mod tests {
 
     #[test]
     fn no_progress_gap_beyond_the_bound_is_found() {
-        assert_eq!(check(&[gap(2_000_000, true)], 1_000_000, None).count, 1);
-        assert_eq!(check(&[gap(999_999, true)], 1_000_000, None).count, 0);
+        assert_eq!(check(&[gap(2_000_000, true)], 1_000_000, &[]).count, 1);
+        assert_eq!(check(&[gap(999_999, true)], 1_000_000, &[]).count, 0);
     }
 
     #[test]
     fn no_progress_while_faults_overlap_is_not_judged() {
-        assert_eq!(check(&[gap(2_000_000, false)], 1_000_000, None).count, 0);
+        assert_eq!(check(&[gap(2_000_000, false)], 1_000_000, &[]).count, 0);
     }
 
     #[test]
     fn no_progress_cluster_that_does_not_heal_is_found() {
-        assert_eq!(check(&[], 1_000_000, Some("durable-0 is missing replica 2")).count, 1);
+        assert_eq!(check(&[], 1_000_000, &["durable-0 is missing replica 2".into()]).count, 1);
     }
 }

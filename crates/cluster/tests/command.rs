@@ -65,6 +65,14 @@ fn command_fixed_port_in_use_is_named_and_nothing_starts() {
 }
 
 #[test]
+fn command_wrong_flag_exits_with_1() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(cluster(dir.path(), &["up", "--brokerz", "3"]).status.code(), Some(1));
+    assert_eq!(cluster(dir.path(), &["up", "--set", "novalue"]).status.code(), Some(1));
+    assert_eq!(cluster(dir.path(), &["--version"]).status.code(), Some(0));
+}
+
+#[test]
 fn command_without_a_cluster_says_so() {
     let dir = tempfile::tempdir().unwrap();
     for command in [&["status"][..], &["kill", "1"], &["down"]] {
