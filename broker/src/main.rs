@@ -55,8 +55,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     abort_on_panic();
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,openraft=error,openraft::replication=off,openraft::core=off"));
+    let filter = log_filter(std::env::var("RUST_LOG").ok());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let mut settings = match Settings::load(arguments.config.as_deref(), &arguments.set) {
         Ok(settings) => settings,
@@ -67,6 +66,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error),
     }
+}
+
+/// `RUST_LOG`, or everything from `info` on. openraft repeats itself ten times a second about a peer that is down, so
+/// it is heard only when it is asked for by name; what matters of it is logged by the controller.
+fn log_filter(wanted: Option<String>) -> EnvFilter {
+    let mut directives = wanted.filter(|it| !it.is_empty()).unwrap_or_else(|| "info".to_owned());
+    if !directives.contains("openraft") {
+        directives += ",openraft=error,openraft::replication=off,openraft::core=off";
+    }
+    EnvFilter::try_new(&directives).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 fn refuse(error: &dyn std::error::Error) -> ExitCode {

@@ -153,8 +153,13 @@ async fn second_process_of_a_broker_is_not_let_in_while_the_first_lives() {
 
 #[tokio::test]
 async fn wiped_voter_comes_back_as_another_node_and_votes() {
-    let cluster = start(3, &[]).await;
+    // Snapshots so often that the new directory starts from one.
+    let cluster = start(3, &[("controller.snapshot.entries", "10")]).await;
     with_topic(&cluster).await;
+    for number in 0..30 {
+        let topic = NewTopic::new(format!("filler-{number}"), 1, 1);
+        admin(&cluster).await.create_topic(&topic).await.expect("created");
+    }
     let id_file = cluster.data_dir(3).join("raft/directory-id");
     let before = std::fs::read_to_string(&id_file).expect("readable");
     cluster.kill(3).expect("killed");
@@ -163,6 +168,7 @@ async fn wiped_voter_comes_back_as_another_node_and_votes() {
     cluster.restart(3).await.expect("ready again");
     let after = std::fs::read_to_string(&id_file).expect("readable");
     assert_ne!(before, after);
+    assert!(support::log(&cluster, 3).contains("installed a metadata snapshot"));
     let admin = admin(&cluster).await;
     eventually("the empty replica is filled", async || admin.topic(TOPIC).await.is_ok_and(|view| in_sync(&view) == 3))
         .await;

@@ -399,6 +399,10 @@ impl Handler for Control {
                 Response::Joining(is_active)
             }
             Request::Raft { to, message } => Response::Raft(self.raft_request(to, message).await),
+            Request::Propose(command) if author(&command).is_some_and(|author| author != from) => {
+                warn!(%from, ?command, "a broker proposed in another's name");
+                Response::Proposed(Proposed::Unknown)
+            }
             Request::Propose(command) => {
                 Response::Proposed(match timeout(self.request_timeout(), self.proposed_by(command)).await {
                     Ok(proposed) => proposed,
@@ -410,6 +414,22 @@ impl Handler for Control {
             Request::WouldVote { to, last } => Response::WouldVote(to == self.node && self.would_vote(last)),
             Request::Probe => Response::Alive { incarnation: self.incarnation },
         }
+    }
+}
+
+/// In whose name a command speaks, if in anybody's. Only the active controller fences others, and it need not ask.
+fn author(command: &Command) -> Option<BrokerId> {
+    match command {
+        Command::RegisterBroker { id, .. }
+        | Command::UnfenceBroker { id, .. }
+        | Command::FenceBroker { id, .. }
+        | Command::BeginControlledShutdown { id, .. }
+        | Command::AlterPartition { broker: id, .. }
+        | Command::AllocateProducerIds { broker: id, .. } => Some(*id),
+        Command::CreateTopic { .. }
+        | Command::DeleteTopic { .. }
+        | Command::ElectPreferredLeader { .. }
+        | Command::AlterTopicConfigs { .. } => None,
     }
 }
 

@@ -34,7 +34,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minisr_logic::BrokerEpoch;
 use minisr_logic::metadata::Command;
@@ -52,13 +52,15 @@ use self::rpc::client::Dialer;
 use self::state_machine::StateMachine;
 use self::types::Raft;
 use crate::config::Settings;
-use crate::control_handle::ControlPort;
+use crate::control_handle::{ControlPort, ProposeError};
 use crate::tls::Identity;
 
 /// Raft entries sent in one message.
 const ENTRIES_PER_MESSAGE_MAX: u64 = 256;
 /// Bytes of a snapshot sent in one message.
 const SNAPSHOT_CHUNK_BYTES: u64 = 1 << 20;
+/// How long a stopping broker looks for a controller to hand over to.
+const NO_CONTROLLER_MAX: Duration = Duration::from_secs(3);
 /// What a stopping Raft node may take.
 const RAFT_STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -294,11 +296,17 @@ async fn hand_over(control: Arc<Control>, epoch: Option<BrokerEpoch>, done: ones
         let Some(epoch) = epoch else {
             return;
         };
+        let began = Instant::now();
         let mut leader = control.leader_watch.clone();
         while let Err(why) = control.propose(Command::BeginControlledShutdown { id, epoch }).await {
             match why {
-                crate::control_handle::ProposeError::Refused(refusal) => {
+                ProposeError::Refused(refusal) => {
                     debug!(?refusal, "the controlled shutdown was refused");
+                    return;
+                }
+                // Nobody is left to hand over to, as when a whole cluster stops.
+                _ if began.elapsed() > NO_CONTROLLER_MAX => {
+                    debug!(%why, "stopping without a controller");
                     return;
                 }
                 _ => drop(timeout(Duration::from_millis(200), leader.changed()).await),
