@@ -58,7 +58,8 @@ struct Hurt {
 /// Runs, and leaves results behind. The verdict says how it ended.
 pub async fn run(args: &RunArgs) -> anyhow::Result<Verdict> {
     args.check()?;
-    let seed = args.seed.unwrap_or_else(rand::random);
+    // Short enough to be typed again.
+    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let run = run_name(seed);
     let out = std::path::absolute(args.out.join(&run))?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
