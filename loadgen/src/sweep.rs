@@ -57,8 +57,10 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
         let window_s = if phase == Phase::Rate { settings.duration_s } else { settings.max_duration_s };
         settings.warmup_s + window_s + PHASE_OVERHEAD_S
     };
-    let planned_s = ceiling::planned_seconds(&ceiling_runs) + steps.iter().map(|step| phase_s(step.phase)).sum::<f64>();
-    let mut progress = Progress::new(ceiling_runs.len() + steps.len(), planned_s, json);
+    let again: Vec<_> = ceiling_runs.iter().filter(|run| run.again).cloned().collect();
+    let ceiling_count = ceiling_runs.len() + again.len();
+    let planned_s = ceiling_count as f64 * ceiling::RUN_S + steps.iter().map(|step| phase_s(step.phase)).sum::<f64>();
+    let mut progress = Progress::new(ceiling_count + steps.len(), planned_s, json);
     progress.say(&format!(
         "{} cells, about {:.0} minutes; results go to {}",
         settings.cells.len(),
@@ -69,28 +71,39 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
         progress.say("This is a build without optimisation: its figures say nothing about speed.");
     }
 
-    let ceilings = measure_ceilings(&settings, &ceiling_runs, &mut progress).await;
+    if let Some(load) = environment.load_average.filter(|load| *load > environment.cpu_count as f64) {
+        progress.say(&format!(
+            "The machine is busy with other work (load average {load} on {} CPUs): expect noise.",
+            environment.cpu_count
+        ));
+    }
+
+    let mut ceilings = Ceilings::default();
+    measure_ceilings(&settings, &ceiling_runs, &mut ceilings, &mut progress).await;
     let target = Target::start(&settings).await?;
     let facts = RunFacts {
         run_id: &run_id,
         settings: &settings,
         environment: &environment,
         brokers: target.brokers,
-        connections: None,
+        // Ordered Kafka connections of the producer: streams over QUIC, sockets over TCP.
+        connections: Some(settings.streams * target.brokers),
     };
-    let manifest = serde_json::json!({
-        "schema_version": 1,
-        "run_id": run_id,
-        "started_at_utc": environment::utc(run_start),
-        "argv": arguments(),
-        "brokers": target.brokers,
-        "runtime": "current_thread",
-        "crypto": (settings.transport == crate::settings::TransportKind::Quic).then_some("ring"),
-        "congestion": "cubic",
-        "settings": settings,
-        "environment": environment,
-        "ceilings": ceilings,
-    });
+    let manifest = |ceilings: &Ceilings| {
+        serde_json::json!({
+            "schema_version": 1,
+            "run_id": run_id,
+            "started_at_utc": environment::utc(run_start),
+            "argv": arguments(),
+            "brokers": facts.brokers,
+            "runtime": "current_thread",
+            "crypto": (settings.transport == crate::settings::TransportKind::Quic).then_some("ring"),
+            "congestion": "cubic",
+            "settings": settings,
+            "environment": environment,
+            "ceilings": ceilings,
+        })
+    };
     let mut outcomes: Vec<Outcome> = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         let topic = format!("load-{run_id}-{number}");
@@ -98,10 +111,14 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
         let outcome = run_step(&target, &settings, step, &topic, &progress).await?;
         progress.end(phase_s(step.phase), &line(&outcome, &ceilings, &settings));
         outcomes.push(outcome);
-        report::write_run(&directory, &facts, &manifest, run_start, &outcomes)?;
+        report::write_run(&directory, &facts, &manifest(&ceilings), run_start, &outcomes)?;
     }
+    // The other half of the yardstick is measured without the brokers, as the first was.
+    let brokers_ended = target.end().await;
+    measure_ceilings(&settings, &again, &mut ceilings, &mut progress).await;
+    report::write_run(&directory, &facts, &manifest(&ceilings), run_start, &outcomes)?;
     progress.finish();
-    target.end().await?;
+    brokers_ended?;
 
     let run = report::files::read(&directory)?;
     if json {
@@ -154,11 +171,15 @@ fn arguments() -> Vec<String> {
     arguments
 }
 
-async fn measure_ceilings(settings: &Settings, runs: &[ceiling::CeilingRun], progress: &mut Progress) -> Ceilings {
-    let mut ceilings = Ceilings::default();
+async fn measure_ceilings(
+    settings: &Settings,
+    runs: &[ceiling::CeilingRun],
+    ceilings: &mut Ceilings,
+    progress: &mut Progress,
+) {
     if !settings.ceiling {
         ceilings.missing = Some(ceiling::LEFT_OUT.to_owned());
-        return ceilings;
+        return;
     }
     let program = match ceiling::find_program() {
         Ok(program) => program,
@@ -166,7 +187,7 @@ async fn measure_ceilings(settings: &Settings, runs: &[ceiling::CeilingRun], pro
             let sentence = format!("{error:#}");
             progress.say(&sentence);
             ceilings.missing = Some(sentence);
-            return ceilings;
+            return;
         }
     };
     for run in runs {
@@ -177,17 +198,17 @@ async fn measure_ceilings(settings: &Settings, runs: &[ceiling::CeilingRun], pro
                     "throughput" => format!("{} MB/s", digits(report.acked_mb_s)),
                     _ => format!("round trip p50 {}", time(report.latency_us.p50 / 1_000.0)),
                 };
-                progress.end(3.0, &format!("ceiling {}: {result}", run.title));
+                progress.end(ceiling::RUN_S, &format!("ceiling {}: {result}", run.title));
                 ceilings.reports.push(report);
             }
             Err(error) => {
                 let sentence = format!("ceiling {}: {error:#}", run.title);
-                progress.end(3.0, &sentence);
+                progress.end(ceiling::RUN_S, &sentence);
+                // One failed run is no reason to doubt the others; which ratios are missing is seen in the table.
                 ceilings.missing = Some(sentence);
             }
         }
     }
-    ceilings
 }
 
 async fn run_step(

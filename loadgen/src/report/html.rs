@@ -55,11 +55,23 @@ fn heading(html: &mut String, run: &RunFiles) {
     let facts = escape(&facts.join(" · "));
     writeln!(html, "<h1>What acks, replicas and min.insync.replicas cost</h1>\n<div class=\"sub\">{facts}</div>")
         .expect("string");
+    if let Some(sentence) = busy(run) {
+        writeln!(html, "<p class=\"bad\">{}</p>", escape(&sentence)).expect("string");
+    }
     if run.manifest.pointer("/environment/optimised_build") == Some(&serde_json::Value::Bool(false)) {
         html.push_str(
             "<p class=\"bad\">Made with a build without optimisation: these figures say nothing about speed.</p>\n",
         );
     }
+}
+
+/// Other work on the machine when the run began: a sentence, if there was too much of it.
+fn busy(run: &RunFiles) -> Option<String> {
+    let load = run.manifest.pointer("/environment/load_average")?.as_f64()?;
+    let cpus = run.manifest.pointer("/environment/cpu_count")?.as_f64()?;
+    (load > cpus).then(|| {
+        format!("The machine was busy with other work when the run began: load average {load} on {cpus} CPUs.")
+    })
 }
 
 /// The cell that the headline is about: the most demanding one that still takes writes with a broker down.
@@ -177,7 +189,7 @@ fn percentiles(html: &mut String, run: &RunFiles) {
 
 fn ceiling(html: &mut String, run: &RunFiles) {
     let Some(svg) = figures::ceiling_bars(run) else { return };
-    html.push_str("<section><h2>Maximum throughput against the ceiling</h2>\n<p class=\"note\">The ceiling moves the same bytes through the same hops with the same transport and does nothing else; it was measured on this machine just before. The line through a bar spans its slowest and fastest second.</p>\n");
+    html.push_str("<section><h2>Maximum throughput against the ceiling</h2>\n<p class=\"note\">The ceiling moves the same bytes through the same hops with the same transport and does nothing else; it was measured on this machine just before and just after, and the better run counts. The line through a bar spans its slowest and fastest second.</p>\n");
     if let Some(missing) = &run.ceilings.missing {
         writeln!(html, "<p class=\"bad\">{}</p>", escape(missing)).expect("string");
     }

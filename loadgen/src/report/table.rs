@@ -56,8 +56,11 @@ fn row(run: &RunFiles, files: &CellFiles) -> Vec<String> {
 
 fn footer(run: &RunFiles) -> String {
     let mut text = String::from("\n");
-    for ceiling in run.ceilings.reports.iter().filter(|report| report.mode == "throughput") {
-        let factor = ceiling.replication_factor;
+    let mut factors: Vec<u16> = run.cells.iter().map(|files| files.cell.replication_factor).collect();
+    factors.sort_unstable();
+    factors.dedup();
+    for factor in factors {
+        let Some(ceiling) = run.ceilings.throughput(factor) else { continue };
         let round_trip = run.ceilings.round_trip(factor).map_or_else(String::new, |report| {
             format!(", round trip of one record {}", time(report.latency_us.p50 / 1_000.0))
         });
