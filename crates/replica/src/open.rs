@@ -124,6 +124,9 @@ impl<D: Disk> Shard<D> {
                 recovery_point: of(&recovery_points),
                 log_start: of(&log_starts),
                 high_watermark: of(&high_watermarks),
+                // After a power loss an un-synced cut may be undone, and what stands below the checkpointed high
+                // watermark need not be what was committed. This replica has no seat in an ISR, so it will be told.
+                high_watermark_counts: logs_closed || doubts.is_none(),
             };
             found.insert(name.clone());
             let rotten = shard.open_partition(disk, topic, index, known, now, &mut report)?;

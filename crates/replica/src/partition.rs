@@ -49,6 +49,7 @@ pub(crate) struct Known {
     pub(crate) recovery_point: i64,
     pub(crate) log_start: i64,
     pub(crate) high_watermark: i64,
+    pub(crate) high_watermark_counts: bool,
 }
 
 /// What a follower did with a leader's data.
@@ -124,7 +125,7 @@ impl<D: Disk> Partition<D> {
         let cursors = Cursors::recovered(
             policy,
             Offset(log.start_offset()),
-            Offset(known.high_watermark),
+            Offset(if known.high_watermark_counts { known.high_watermark } else { 0 }),
             Offset(log.flushed_offset()),
             Offset(log.end_offset()),
         );

@@ -8,7 +8,7 @@ use std::path::Path;
 use minisr_logic::{BrokerId, Offset};
 use minisr_replica::{Acks, AppendError, FetchError, Notice, RoleName};
 use minisr_storage::Disk;
-use minisr_storage::disk::memory::{Fault, Operation, Survives};
+use minisr_storage::disk::memory::{Fault, Operation, Survives, Unsynced};
 use support::{Cluster, ROOT, flush_commit};
 
 fn disk(cluster: &mut Cluster, id: i32) -> &mut minisr_storage::MemoryDisk {
@@ -206,6 +206,45 @@ fn restart_after_power_loss_that_undid_a_cut_does_not_take_old_records_for_new()
     assert_eq!(cluster.truncations(3), [(5, 1), (5, 1)]);
     cluster.assert_converged();
     assert_eq!(cluster.read_all(2), ["a", "y1", "y2"]);
+}
+
+/// Found by the simulator (seed 301704): the same without flushes; the high watermark of the lost state survives.
+#[test]
+fn restart_after_power_loss_does_not_take_a_high_watermark_over_a_log_that_went_back() {
+    let mut cluster = Cluster::new(3, 1);
+    cluster.produce("a");
+    cluster.partition(1, 2);
+    for tail in ["x1", "x2", "x3", "x4"] {
+        cluster.send(1, tail, Acks::Leader);
+    }
+    cluster.run();
+    cluster.kill(1);
+    cluster.run();
+    cluster.heal();
+    cluster.pass(100);
+    for value in ["y1", "y2", "y3"] {
+        cluster.produce(value);
+    }
+    // The high watermark 4 is checkpointed, and happens to survive; so do the first five writes to the log (the first
+    // of which came alone), but not the cut after them.
+    cluster.pass(10_000);
+    cluster.vanish(3);
+    let mut log_is_back = false;
+    disk(&mut cluster, 3).crash(&mut |unsynced| match unsynced {
+        Unsynced::File { path, operations } if path.extension().is_some_and(|suffix| suffix == "log") => {
+            let cut = operations.iter().position(|bytes| *bytes == 0).expect("the log was cut");
+            log_is_back = true;
+            Survives::Prefix { operations: cut, bytes: 0 }
+        }
+        _ => Survives::Everything,
+    });
+    assert!(log_is_back);
+    cluster.fence(3);
+    cluster.start(3);
+    assert_eq!((cluster.log_end(3), cluster.high_watermark(3)), (5, 0));
+    cluster.pass(1_000);
+    assert_eq!(cluster.truncations(3), [(5, 1), (5, 1)]);
+    cluster.assert_converged();
 }
 
 #[test]
