@@ -30,18 +30,19 @@ pub struct Announcement {
 /// Registers this process, however long it takes, and returns its broker epoch.
 pub async fn register(control: &Arc<Control>, announcement: &Announcement) -> BrokerEpoch {
     let mut said = None;
+    let Announcement { mut clean_for_data, mut previous_broker_epoch, .. } = announcement.clone();
     loop {
         let command = Command::RegisterBroker {
             id: control.this_broker(),
             incarnation: control.incarnation,
             listeners: announcement.listeners.clone(),
             rack: control.settings.broker_rack.clone(),
-            clean_for_data: announcement.clean_for_data,
-            previous_broker_epoch: announcement.previous_broker_epoch,
+            clean_for_data,
+            previous_broker_epoch,
         };
         let why = match control.propose(command).await {
             Ok(Reply::Registered { epoch }) => {
-                info!(%epoch, clean_for_data = announcement.clean_for_data, "registered");
+                info!(%epoch, clean_for_data, "registered");
                 return epoch;
             }
             Ok(other) => format!("the controller answered {other:?}"),
@@ -49,6 +50,13 @@ pub async fn register(control: &Arc<Control>, announcement: &Announcement) -> Br
                 registered,
                 ..
             }))) => format!("the process registered before (epoch {registered}) is not fenced yet"),
+            Err(ProposeError::Refused(CommandError::Register(
+                refused @ RegisterError::StaleRegistration { last_unfenced, .. },
+            ))) => {
+                // This disk is older than what this broker has acknowledged: a new directory or a restored one.
+                (clean_for_data, previous_broker_epoch) = (false, Some(last_unfenced));
+                refused.to_string()
+            }
             Err(error) => error.to_string(),
         };
         if said.as_ref() != Some(&why) {

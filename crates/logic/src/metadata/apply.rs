@@ -79,12 +79,14 @@ fn register(
         return Err(RegisterError::DuplicateBrokerRegistration { broker: id, registered: old.epoch });
     }
 
-    // A disk that remembers only a life before the last unfenced one has missed what that one acknowledged.
-    let remembers_too_little = match (old.last_unfenced_epoch, previous_broker_epoch) {
-        (Some(last_unfenced), Some(previous)) => previous < last_unfenced,
-        _ => false,
-    };
-    new.clean_for_data &= !remembers_too_little;
+    // Whoever does not know of the last life that acknowledged anything speaks for an earlier one. It may be a delayed
+    // message of a process long dead, which must cost the present one nothing; a live one will say so again.
+    if let Some(last_unfenced) = old.last_unfenced_epoch
+        && previous_broker_epoch < Some(last_unfenced)
+    {
+        let previous = previous_broker_epoch;
+        return Err(RegisterError::StaleRegistration { broker: id, previous, last_unfenced });
+    }
     new.last_unfenced_epoch = old.last_unfenced_epoch;
     let (epoch, clean) = (new.epoch, new.clean_for_data);
     put_broker(image, new);

@@ -28,9 +28,9 @@ pub enum Command {
         /// Whether its log certainly holds everything it ever acknowledged. If not, it loses its ISR and ELR seats
         /// with this very entry. A wiped or new directory is *not* clean.
         clean_for_data: bool,
-        /// The broker epoch of its previous life as its own disk remembers it, if it does. A disk that remembers an
-        /// older life than the last one that was ever unfenced (a restored backup) is not clean, whatever
-        /// `clean_for_data` says. The epoch must be on disk before the broker first asks to be unfenced.
+        /// The broker epoch of its previous life as its own disk remembers it, if it does; it must be on disk before
+        /// the broker first asks to be unfenced. If it is older than the last life that was ever unfenced the
+        /// registration is refused as stale, with that life's epoch: then the broker names that one, and is not clean.
         previous_broker_epoch: Option<BrokerEpoch>,
     },
     /// A registered broker has caught up with the metadata log and may lead and follow.

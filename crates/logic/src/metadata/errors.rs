@@ -51,6 +51,17 @@ pub enum RegisterError {
         /// The epoch of the registration in force.
         registered: BrokerEpoch,
     },
+    /// The registration knows of no life as late as the last unfenced one: it is a delayed one of an earlier process,
+    /// or the disk is older than what this broker has acknowledged (a wiped directory, a restored backup). A live
+    /// process with such a disk registers again, as not clean, naming `last_unfenced`.
+    StaleRegistration {
+        /// The broker id.
+        broker: BrokerId,
+        /// The previous life that the registration names.
+        previous: Option<BrokerEpoch>,
+        /// The last life that was unfenced.
+        last_unfenced: BrokerEpoch,
+    },
 }
 
 /// Why a broker stays fenced.
@@ -266,6 +277,7 @@ impl RegisterError {
     pub fn kafka_code(&self) -> i16 {
         match self {
             Self::DuplicateBrokerRegistration { .. } => 101,
+            Self::StaleRegistration { .. } => 77,
         }
     }
 }
@@ -378,6 +390,12 @@ impl fmt::Display for RegisterError {
         match self {
             Self::DuplicateBrokerRegistration { broker, registered } => {
                 write!(f, "broker {broker} is registered by another process (epoch {registered}) that is not fenced")
+            }
+            Self::StaleRegistration { broker, previous: Some(previous), last_unfenced } => {
+                write!(f, "broker {broker} knows of its life of epoch {previous}, and there was one of {last_unfenced}")
+            }
+            Self::StaleRegistration { broker, previous: None, last_unfenced } => {
+                write!(f, "broker {broker} knows of no earlier life, and there was one of epoch {last_unfenced}")
             }
         }
     }

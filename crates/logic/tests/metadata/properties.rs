@@ -27,7 +27,7 @@ fn command(image: &Image, (kind, a, b, c, stale): Draw) -> Command {
             listeners: Vec::new(),
             rack: None,
             clean_for_data: c % 3 != 0,
-            previous_broker_epoch: (stale % 2 == 0).then_some(epoch),
+            previous_broker_epoch: (stale % 8 != 0).then_some(epoch),
         },
         4..=8 => {
             Command::UnfenceBroker { id, epoch, applied_index: image.version().saturating_sub(u64::from(c % 4 / 3)) }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use minisr_logic::metadata::{
-    AlterPartitionError, Assignment, Command, CommandError, Reply, TopicChange, UnfenceError, apply,
+    AlterPartitionError, Assignment, Command, CommandError, RegisterError, Reply, TopicChange, UnfenceError, apply,
 };
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartition};
 
@@ -210,9 +210,9 @@ fn quick_unclean_restart_loses_the_seat_before_it_can_lead() {
     assert_eq!((cluster.leader(), cluster.elr()), (None, vec![1]), "2 does not lead, short as it is");
 }
 
-/// Trap 9 in disguise: a directory restored from a backup claims to be clean.
+/// Trap 9 in disguise: a wiped directory, or one restored from a backup that claims to be clean.
 #[test]
-fn disk_that_remembers_an_older_life_is_not_clean() {
+fn disk_that_does_not_know_the_last_life_must_register_as_not_clean() {
     let mut cluster = Cluster::with_topic(2, 2);
     let backup = cluster.epoch(2);
     cluster.fence(2);
@@ -221,23 +221,36 @@ fn disk_that_remembers_an_older_life_is_not_clean() {
     cluster.alter(&[1, 2]);
     let latest = cluster.epoch(2);
     cluster.fence(2);
-    let restart = |cluster: &mut Cluster, incarnation, previous| {
-        cluster
-            .apply(Command::RegisterBroker {
-                id: BrokerId(2),
-                incarnation,
-                listeners: Vec::new(),
-                rack: None,
-                clean_for_data: true,
-                previous_broker_epoch: Some(previous),
-            })
-            .unwrap();
-        cluster.elr()
-    };
-    assert_eq!(restart(&mut cluster, 98, latest), [2]);
     // A life that died before it was unfenced acknowledged nothing: the disk may not know of it.
-    assert_eq!(restart(&mut cluster, 99, latest), [2]);
-    assert_eq!(restart(&mut cluster, 100, backup), [] as [i32; 0]);
+    cluster.register_knowing(2, 98, true, Some(latest)).unwrap();
+    cluster.register_knowing(2, 99, true, Some(latest)).unwrap();
+    assert_eq!(cluster.elr(), [2]);
+    for (incarnation, previous) in [(100, Some(backup)), (101, None)] {
+        let refused = cluster.register_knowing(2, incarnation, true, previous).unwrap_err();
+        let stale = RegisterError::StaleRegistration { broker: BrokerId(2), previous, last_unfenced: latest };
+        assert_eq!(refused, CommandError::Register(stale));
+    }
+    assert_eq!(cluster.elr(), [2], "a refused registration costs nothing");
+    cluster.register_knowing(2, 101, false, Some(latest)).unwrap();
+    assert_eq!(cluster.elr(), [] as [i32; 0]);
+}
+
+/// A registration of a process that died long ago arrives late. It must neither displace the present life nor take the
+/// seats that the present life has earned.
+#[test]
+fn delayed_registration_of_a_dead_process_costs_the_present_one_nothing() {
+    let mut cluster = Cluster::with_topic(2, 2);
+    let first = cluster.epoch(2);
+    for clean in [true, false] {
+        cluster.fence(2);
+        cluster.restart(2, true);
+        cluster.unfence(2);
+        cluster.alter(&[1, 2]);
+        let present = cluster.epoch(2);
+        cluster.fence(2);
+        cluster.register_knowing(2, 77, clean, Some(first)).unwrap_err();
+        assert_eq!((cluster.epoch(2), cluster.elr()), (present, vec![2]));
+    }
 }
 
 /// Trap 10. A member is named with the broker epoch under which it fetched, and that life is over.

@@ -43,13 +43,25 @@ impl Cluster {
     }
 
     pub fn register(&mut self, id: i32, incarnation: u128, clean: bool) -> Result<Reply, CommandError> {
+        let previous = self.image.broker(BrokerId(id)).and_then(|it| it.last_unfenced_epoch);
+        self.register_knowing(id, incarnation, clean, previous)
+    }
+
+    /// The same, by a process whose disk remembers `previous`.
+    pub fn register_knowing(
+        &mut self,
+        id: i32,
+        incarnation: u128,
+        clean: bool,
+        previous: Option<BrokerEpoch>,
+    ) -> Result<Reply, CommandError> {
         self.apply(Command::RegisterBroker {
             id: BrokerId(id),
             incarnation,
             listeners: Vec::new(),
             rack: None,
             clean_for_data: clean,
-            previous_broker_epoch: None,
+            previous_broker_epoch: previous,
         })
     }
 

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use minisr_logic::metadata::{AlterPartitionError as Refused, Command, CommandError, Image, IsrMember, Reply, apply};
+use minisr_logic::metadata::{
+    AlterPartitionError as Refused, Command, CommandError, Image, IsrMember, RegisterError, Reply, apply,
+};
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch, TopicPartition};
 use minisr_replica::{
     Acks, AlterPartition, AlterPartitionError, Append, Config, Event as ShardEvent, FetchReply, FetchRequest,
@@ -367,6 +369,16 @@ impl Cluster {
                     self.running(id).producer_ids = first..first + len;
                     self.hand_out_producer_ids(id);
                 }
+            }
+            (
+                Purpose::Register,
+                Some(Response::Proposed(Err(CommandError::Register(RegisterError::StaleRegistration {
+                    last_unfenced,
+                    ..
+                })))),
+            ) => {
+                let run = self.running(id);
+                (run.clean_for_data, run.previous_broker_epoch) = (false, Some(last_unfenced));
             }
             // Refused (101) or unanswered: the next heartbeat tries again.
             (Purpose::Register | Purpose::Heartbeat, _) => {}
