@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use minisr_logic::metadata::{Assignment, Command, CommandError, Image, IsrMember, Reply, apply};
+use minisr_logic::metadata::{Assignment, Command, CommandError, Image, IsrMember, RegisterError, Reply, apply};
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch, TopicId, TopicPartition};
 use minisr_replica::{
     Acks, AlterPartition, AlterPartitionError, Append, AppendError, Appended, Config, Event, FetchPartition,
@@ -171,15 +171,20 @@ impl Cluster {
 
     pub fn register(&mut self, id: i32) {
         let report = self.brokers[&BrokerId(id)].report.clone();
-        let command = Command::RegisterBroker {
+        let incarnation = u128::from(self.index) + 1;
+        let register = |clean_for_data, previous_broker_epoch| Command::RegisterBroker {
             id: BrokerId(id),
-            incarnation: u128::from(self.index) + 1,
+            incarnation,
             listeners: Vec::new(),
             rack: None,
-            clean_for_data: report.clean_for_data,
-            previous_broker_epoch: report.previous_broker_epoch,
+            clean_for_data,
+            previous_broker_epoch,
         };
-        let Ok(Reply::Registered { epoch }) = self.command(command) else { panic!("broker {id} is refused") };
+        let mut reply = self.command(register(report.clean_for_data, report.previous_broker_epoch));
+        if let Err(CommandError::Register(RegisterError::StaleRegistration { last_unfenced, .. })) = reply {
+            reply = self.command(register(false, Some(last_unfenced)));
+        }
+        let Ok(Reply::Registered { epoch }) = reply else { panic!("broker {id} is refused") };
         self.brokers.get_mut(&BrokerId(id)).expect("known").epoch = Some(epoch);
         self.command(Command::UnfenceBroker { id: BrokerId(id), epoch, applied_index: self.index }).expect("unfenced");
         self.step(id, Event::Registered { broker_epoch: epoch });
