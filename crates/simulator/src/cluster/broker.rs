@@ -49,7 +49,7 @@ pub struct Broker {
 #[derive(Debug)]
 pub struct Running {
     pub(super) shard: Shard<MemoryDisk>,
-    incarnation: u128,
+    pub(super) incarnation: u128,
     clean_for_data: bool,
     previous_broker_epoch: Option<BrokerEpoch>,
     pub(super) epoch: Option<BrokerEpoch>,

@@ -152,7 +152,9 @@ impl Cluster {
         }
     }
 
-    /// Replicas that are out of a committed ISR are no longer vouched for; elections and changes are counted.
+    /// Replicas that are out of a committed ISR are no longer vouched for, once their broker has registered in its
+    /// present life: until then a proposal that was made about the life before may still bring them back, with what
+    /// that life had reported. Elections and changes are counted.
     fn note_commit(&mut self, before: &Image) {
         let after = self.controller.image.clone();
         for (key, new) in after.partitions() {
@@ -167,7 +169,10 @@ impl Cluster {
                 self.count("elr-elections", 1);
             }
             for id in new.replicas.iter().filter(|id| !new.isr.contains(id)) {
-                if let Some(replica) = self.state.replicas.get_mut(&(key, *id)) {
+                let process = self.brokers.get(id).and_then(|broker| broker.run.as_ref());
+                let is_known =
+                    after.broker(*id).zip(process).is_some_and(|(it, run)| it.incarnation == run.incarnation);
+                if let Some(replica) = self.state.replicas.get_mut(&(key, *id)).filter(|_| is_known) {
                     replica.damaged = false;
                 }
             }
