@@ -243,7 +243,7 @@ async fn serve(
                     endpoint.close(quic::BROKER_STOPPING, b"stopping");
                     let _ = tokio::time::timeout(QUIC_CLOSE_TIME_MAX, endpoint.wait_idle()).await;
                 }
-                tracing::info!(?metrics, "data plane stopped");
+                tracing::info!(counters = %metrics, "data plane stopped");
                 return drop(reply.send(closed));
             }
         }

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -47,5 +48,26 @@ impl Metrics {
     /// Notes that a connection ended.
     pub fn connection_closed(&self, reason: &'static str) {
         *self.connections_closed.borrow_mut().entry(reason).or_default() += 1;
+    }
+}
+
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "connections_begun={} connections_open={} requests={} request_bytes={} batches_appended={} \
+             appended_bytes={} fetched_bytes={}",
+            self.connections_begun.get(),
+            self.connections_open.get(),
+            self.requests.get(),
+            self.request_bytes.get(),
+            self.batches_appended.get(),
+            self.appended_bytes.get(),
+            self.fetched_bytes.get(),
+        )?;
+        for (reason, count) in &*self.connections_closed.borrow() {
+            write!(f, " closed[{reason}]={count}")?;
+        }
+        Ok(())
     }
 }
