@@ -375,7 +375,9 @@ fn shard_config(settings: &Settings) -> Config {
         topic: TopicDefaults {
             min_insync_replicas: u32::try_from(settings.min_insync_replicas).expect("at least 1"),
             segment_bytes: settings.log_segment_bytes,
+            segment_ms: settings.log_roll_ms,
             index_interval_bytes: u64::from(settings.log_index_interval_bytes),
+            segment_index_bytes: settings.log_index_size_max_bytes,
             retention_ms: u64::try_from(settings.log_retention_ms).ok(),
             retention_bytes: u64::try_from(settings.log_retention_bytes).ok(),
             max_message_bytes: bytes(settings.message_max_bytes),

@@ -97,7 +97,7 @@ impl<T: Copy> Kind<T> for OneOf<T> {
 
     fn allowed(&self) -> String {
         let words: Vec<&str> = self.0.iter().map(|(word, _)| *word).collect();
-        format!("one of {}", words.join(", "))
+        if let [only] = words.as_slice() { (*only).to_owned() } else { format!("one of {}", words.join(", ")) }
     }
 }
 

@@ -92,6 +92,7 @@ const FLUSH: OneOf<FlushPolicy> =
 const TRANSPORT: OneOf<InterBrokerTransport> =
     OneOf(&[("quic", InterBrokerTransport::Quic), ("tcp", InterBrokerTransport::Tcp)]);
 const CLEANUP_DELETE: OneOf<()> = OneOf(&[("delete", ())]);
+const NEVER_UNCLEAN: OneOf<()> = OneOf(&[("false", ())]);
 const CREATE_TIME: OneOf<()> = OneOf(&[("CreateTime", ())]);
 
 const DAY_MS: u64 = 86_400_000;
@@ -133,8 +134,9 @@ settings! {
         "copies, the leader's included, of a topic created without a number";
     "min.insync.replicas" min_insync_replicas: i32 = Some("1"), whole(1, i32::MAX),
         "in-sync copies that acks=all needs, unless the topic says otherwise; capped at the replication factor";
-    "unclean.leader.election.enable" unclean_leader_election_enable: bool = Some("false"), Boolean,
-        "whether a replica outside the in-sync set may lead when nobody else can; this loses records";
+    "unclean.leader.election.enable" unclean_leader_election_enable: () = Some("false"), NEVER_UNCLEAN,
+        "whether a replica outside the in-sync set may lead when nobody else can, which loses records; this version \
+         never does it";
     "message.max.bytes" message_max_bytes: i32 = Some("1048588"), whole(0, i32::MAX),
         "largest record batch in bytes, unless the topic says otherwise";
     "validate.records" validate_records: bool = Some("false"), Boolean,
@@ -150,8 +152,6 @@ settings! {
         "bytes of a partition that are kept; -1 for all";
     "log.retention.check.interval.ms" log_retention_check_interval_ms: u64 = Some("300000"), whole(1, i64::MAX as u64),
         "milliseconds between looks for segments to delete";
-    "log.segment.delete.delay.ms" log_segment_delete_delay_ms: u64 = Some("60000"), whole(0, i64::MAX as u64),
-        "milliseconds between a segment's retirement and the removal of its files";
     "log.cleanup.policy" log_cleanup_policy: () = Some("delete"), CLEANUP_DELETE,
         "what happens to old segments";
     "log.index.interval.bytes" log_index_interval_bytes: u32 = Some("4096"), whole(0, i32::MAX as u32),

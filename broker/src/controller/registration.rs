@@ -1,13 +1,13 @@
 //! This broker's place in the cluster: its registration, its heartbeats, and the notice that it may serve.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minisr_logic::BrokerEpoch;
 use minisr_logic::metadata::{Command, CommandError, Listener, RegisterError, Reply};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::control::Control;
 use super::rpc::{Heartbeat, HeartbeatReply};
@@ -71,7 +71,9 @@ pub async fn register(control: &Arc<Control>, announcement: &Announcement) -> Br
 /// broker's place, with a sentence.
 pub async fn keep_session(control: &Control, epoch: BrokerEpoch, stopping: watch::Receiver<bool>) -> String {
     let interval = Duration::from_millis(control.settings.broker_heartbeat_interval_ms);
+    let session = Duration::from_millis(control.settings.broker_session_timeout_ms);
     let mut leader = control.leader_watch.clone();
+    let mut unknown_since: Option<Instant> = None;
     loop {
         leader.mark_unchanged();
         let image = control.image();
@@ -83,16 +85,26 @@ pub async fn keep_session(control: &Control, epoch: BrokerEpoch, stopping: watch
             );
         }
         let heartbeat = Heartbeat { epoch, applied_index: image.version(), wants_unfence: !*stopping.borrow() };
-        let wait = match control.send_heartbeat(heartbeat).await {
+        let reply = control.send_heartbeat(heartbeat).await;
+        match (reply, unknown_since) {
+            // A new controller that has not applied everything yet may not know us. If we were replaced, the image will
+            // say so; if nobody knows us for a whole session, the cluster has lost its metadata.
+            (HeartbeatReply::StaleEpoch, None) => unknown_since = Some(Instant::now()),
+            (HeartbeatReply::StaleEpoch, Some(since)) if since.elapsed() > session => {
+                return format!(
+                    "the controller has not known this broker's epoch {epoch} for {} ms",
+                    session.as_millis()
+                );
+            }
+            (HeartbeatReply::StaleEpoch, Some(_)) => {}
+            _ => unknown_since = None,
+        }
+        let wait = match reply {
             HeartbeatReply::Accepted { fenced: false } => interval,
             HeartbeatReply::Accepted { fenced: true } if *stopping.borrow() => interval,
-            HeartbeatReply::Accepted { fenced: true } | HeartbeatReply::NotActive { .. } => RETRY_INTERVAL,
-            HeartbeatReply::StaleEpoch => {
-                // A controller that has not applied everything yet may not know us; if we were replaced, the image
-                // will say so.
-                warn!(%epoch, "the controller does not know this broker's epoch");
-                RETRY_INTERVAL
-            }
+            HeartbeatReply::Accepted { fenced: true }
+            | HeartbeatReply::NotActive { .. }
+            | HeartbeatReply::StaleEpoch => RETRY_INTERVAL,
         };
         tokio::select! {
             () = sleep(wait) => {}

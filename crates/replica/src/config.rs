@@ -28,8 +28,12 @@ pub struct TopicDefaults {
     pub min_insync_replicas: u32,
     /// `segment.bytes`.
     pub segment_bytes: u64,
+    /// `segment.ms`.
+    pub segment_ms: u64,
     /// `index.interval.bytes`.
     pub index_interval_bytes: u64,
+    /// `segment.index.bytes`.
+    pub segment_index_bytes: u32,
     /// `retention.ms`; `None` keeps data for ever.
     pub retention_ms: Option<u64>,
     /// `retention.bytes`; `None` keeps any amount.
@@ -43,7 +47,9 @@ impl Default for TopicDefaults {
         Self {
             min_insync_replicas: 1,
             segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3_600_000,
             index_interval_bytes: 4096,
+            segment_index_bytes: 10 << 20,
             retention_ms: Some(7 * 24 * 3_600_000),
             retention_bytes: None,
             max_message_bytes: 1_048_588,

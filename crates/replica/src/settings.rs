@@ -45,7 +45,9 @@ impl TopicSettings {
         Self {
             log: LogConfig {
                 segment_bytes: segment_bytes(i64::try_from(defaults.segment_bytes).unwrap_or(i64::MAX)),
+                segment_ms: i64::try_from(defaults.segment_ms).unwrap_or(i64::MAX),
                 index_interval_bytes: u32::try_from(defaults.index_interval_bytes).unwrap_or(u32::MAX),
+                segment_index_bytes: defaults.segment_index_bytes,
                 ..LogConfig::default()
             },
             retention: Retention {
