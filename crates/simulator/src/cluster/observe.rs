@@ -119,7 +119,8 @@ impl Cluster {
         (view.lagging, view.size_bytes, view.waiting_acks) = (Vec::new(), 0, 0);
         let place = (view.partition, id);
         let replica = self.state.replicas.entry(place).or_default();
-        replica.flushed = view.flushed;
+        // After a start a broker may know of less than its disk holds for certain; only a cut takes from that.
+        replica.flushed = replica.flushed.min(replica.end()).max(view.flushed);
         if replica.end() > view.log_end {
             let high_watermark = replica.view.as_ref().map_or(Offset::ZERO, |it| it.high_watermark);
             self.cut(place, view.log_end, high_watermark, false);
