@@ -38,7 +38,7 @@ pub struct RunArgs {
     /// Stop after this many faults
     #[arg(long, value_name = "N")]
     pub faults_max: Option<u32>,
-    /// Kinds of faults: kill, pause, stop
+    /// Kinds of faults: kill, pause, stop, wipe
     #[arg(long, value_delimiter = ',', default_value = "kill", value_name = "KINDS")]
     pub faults: Vec<FaultKind>,
     /// Brokers hit at the same moment, at most [default: what leaves a majority]

@@ -75,6 +75,8 @@ impl<'a> Injector<'a> {
             && up.len() == self.cluster.ids().count()
             && view.answered == up.len()
             && view.not_whole.is_empty();
+        // Of a cluster that is not whole a copy may be the only one.
+        let kind = if fault.kind == FaultKind::Wipe && !alone { FaultKind::Kill } else { fault.kind };
         let number = Some(fault.number);
         let mut at_us = u64::MAX;
         for victim in &victims {
@@ -88,27 +90,31 @@ impl<'a> Injector<'a> {
                 },
                 if alone { "" } else { " (cluster not whole)" }
             );
-            let name = match fault.kind {
+            let name = match kind {
+                FaultKind::Wipe => "wipe",
                 FaultKind::Kill => "kill",
                 FaultKind::Pause => "pause",
                 FaultKind::Stop => "stop",
             };
             at_us = at_us.min(self.recorder.event(name, number, Some(*victim), None, detail));
-            match fault.kind {
-                FaultKind::Kill => self.cluster.kill(*victim)?,
+            match kind {
+                FaultKind::Kill | FaultKind::Wipe => self.cluster.kill(*victim)?,
                 FaultKind::Pause => self.cluster.pause(*victim)?,
                 FaultKind::Stop => self.cluster.stop(*victim).await?,
             }
         }
-        *injected.counts.entry(format!("{} {}", fault.kind, fault.role)).or_default() += 1;
+        *injected.counts.entry(format!("{kind} {}", fault.role)).or_default() += 1;
         tokio::time::sleep(fault.lasts).await;
+        if kind == FaultKind::Wipe {
+            self.cluster.wipe(victims[0])?;
+        }
         let lifted_us = self.recorder.now_us();
         for victim in &victims {
             self.lift(fault, *victim).await?;
         }
         injected.windows.push(FaultWindow {
             number: fault.number,
-            kind: fault.kind,
+            kind,
             controller: view.controller.is_some_and(|controller| victims.contains(&controller)),
             at_us,
             lifted_us,

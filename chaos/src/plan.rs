@@ -19,6 +19,9 @@ pub enum FaultKind {
     Pause,
     /// SIGTERM, and a start after a while.
     Stop,
+    /// SIGKILL, the data directory replaced by an empty one, and a start after a while: a disk was exchanged. Only
+    /// ever done to one broker of a whole cluster, since it destroys a copy.
+    Wipe,
 }
 
 impl fmt::Display for FaultKind {
@@ -27,6 +30,7 @@ impl fmt::Display for FaultKind {
             Self::Kill => "kill",
             Self::Pause => "pause",
             Self::Stop => "stop",
+            Self::Wipe => "wipe",
         })
     }
 }
@@ -39,7 +43,8 @@ impl FromStr for FaultKind {
             "kill" => Ok(Self::Kill),
             "pause" => Ok(Self::Pause),
             "stop" => Ok(Self::Stop),
-            _ => Err(format!("`{text}` is not a fault (kill, pause or stop)")),
+            "wipe" => Ok(Self::Wipe),
+            _ => Err(format!("`{text}` is not a fault (kill, pause, stop or wipe)")),
         }
     }
 }
@@ -132,18 +137,19 @@ impl Iterator for Plan {
         let lasts_ms = match kind {
             FaultKind::Pause if random.random_bool(0.5) => random.random_range(10_000..14_000),
             FaultKind::Pause => random.random_range(200..3_000),
-            FaultKind::Kill | FaultKind::Stop => random.random_range(500..5_000),
+            FaultKind::Kill | FaultKind::Stop | FaultKind::Wipe => random.random_range(500..5_000),
         };
+        let others = if self.others_max == 0 { 0 } else { random.random_range(0..=self.others_max) };
         Some(PlannedFault {
             number: self.number,
             kind,
             role: self.bag.pop().expect("filled above"),
-            others: if self.others_max == 0 { 0 } else { random.random_range(0..=self.others_max) },
+            others: if kind == FaultKind::Wipe { 0 } else { others },
             lot: random.random(),
             steady: Duration::from_millis(random.random_range(1_000..3_000)),
             lasts: Duration::from_millis(lasts_ms),
             // The first fault always finds a whole cluster.
-            patient: self.number == 1 || random.random_bool(0.75),
+            patient: random.random_bool(0.75) || self.number == 1 || kind == FaultKind::Wipe,
         })
     }
 }
@@ -168,6 +174,13 @@ mod tests {
             assert_eq!(roles, Role::ALL);
         }
         assert!(faults.iter().all(|fault| fault.others == 0));
+    }
+
+    #[test]
+    fn plan_wipe_destroys_one_copy_of_a_whole_cluster_at_most() {
+        let mut wipes =
+            Plan::new(3, &[FaultKind::Kill, FaultKind::Wipe], 3).take(50).filter(|f| f.kind == FaultKind::Wipe);
+        assert!(wipes.all(|fault| fault.others == 0 && fault.patient));
     }
 
     #[test]

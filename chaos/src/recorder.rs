@@ -11,7 +11,7 @@ use crate::history::{History, Latest, Outcome, Promise, Read, Reader, Send, Slot
 pub struct Event {
     /// Microseconds since the run began.
     pub at_us: u64,
-    /// What: `kill`, `pause`, `stop`, `start`, `resume`, `ready`, `whole`, `leader`, `isr`, `controller`, `phase`.
+    /// What: `kill`, `pause`, `stop`, `wipe`, `start`, `resume`, `ready`, `whole`, `leader`, `isr`, `controller`, `phase`.
     pub event: &'static str,
     /// Number of the fault it belongs to.
     pub fault: Option<u32>,
