@@ -129,7 +129,14 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(up) => start(dir, up).await,
         Command::Status { json } => status::print(&Cluster::open(dir)?, json).await,
-        Command::Kill { broker } => each(dir, broker, async |cluster, id| cluster.kill(id)).await,
+        Command::Kill { broker } => {
+            let kill = async |cluster: &Cluster, id| {
+                cluster.kill(id)?;
+                // So that the next command finds it gone.
+                cluster.wait_killed(id).await
+            };
+            each(dir, broker, kill).await
+        }
         Command::Stop { broker: Target::All } => {
             let (cluster, _lock) = open(dir)?;
             Ok(cluster.stop_all().await?)

@@ -327,6 +327,12 @@ impl Cluster {
         }
     }
 
+    /// Waits until a broker that was killed has gone.
+    pub async fn wait_killed(&self, id: i32) -> Result<(), ClusterError> {
+        self.check(id)?;
+        self.wait_gone(id, KILL_BOUND).await
+    }
+
     async fn wait_gone(&self, id: i32, bound: Duration) -> Result<(), ClusterError> {
         let deadline = Instant::now() + bound;
         while self.life(id) != Life::Gone {
