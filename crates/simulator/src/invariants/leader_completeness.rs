@@ -68,7 +68,8 @@ impl LeaderCompleteness {
         Ok(())
     }
 
-    /// Whoever enters an ISR may be elected from then on, so it must hold everything that is committed already.
+    /// Whoever enters an ISR may be elected from then on, so it must hold everything that is committed already. One that
+    /// enters for what a life reported that has lost power since may not: it loses the seat when it registers.
     fn check_joiners(&self, step: &Step<'_>, before: &Image) -> Result<(), String> {
         for (partition, committed) in &self.committed {
             let Some((old, new)) = before.partition(*partition).zip(step.state.image.partition(*partition)) else {
@@ -78,7 +79,11 @@ impl LeaderCompleteness {
                 continue;
             }
             for joiner in new.isr.iter().filter(|id| !old.isr.contains(id) && !old.elr.contains(id)) {
-                let log = step.state.replica(*partition, *joiner).map_or(&[][..], |it| &it.log);
+                let replica = step.state.replica(*partition, *joiner);
+                if replica.is_some_and(|it| it.damaged) {
+                    continue;
+                }
+                let log = replica.map_or(&[][..], |it| &it.log);
                 let agree = committed.iter().zip(log).take_while(|(record, entry)| record.entry == **entry).count();
                 let lost = committed[agree..].iter().find(|record| !record.held.is_subset(&record.destroyed));
                 if let Some(lost) = lost {
