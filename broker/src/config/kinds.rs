@@ -83,7 +83,7 @@ impl Kind<PathBuf> for OnePath {
     }
 
     fn allowed(&self) -> String {
-        "exactly one path (this broker keeps its logs in one directory)".to_owned()
+        "exactly one path".to_owned()
     }
 }
 
