@@ -22,6 +22,8 @@ use crate::verify::Verdict;
 
 /// Between the start of a phase and its first record: clients connect, and the first planned instants are not late.
 const LEAD: Duration = Duration::from_millis(50);
+/// How long nothing may arrive before reading back ends.
+const STILLNESS_LIMIT: Duration = Duration::from_secs(3);
 /// Bytes of a batch that are not records, and of a record that are not its value, at most.
 const BATCH_HEADER_BYTES: u32 = 61;
 const RECORD_HEADER_BYTES: u32 = 12;
@@ -45,6 +47,15 @@ pub struct Job {
     pub verify_limit: Duration,
 }
 
+/// What reading back showed.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Found or not.
+    pub verdict: Verdict,
+    /// Records acknowledged and not yet committed when the load ended.
+    pub lag: u64,
+}
+
 /// What happens meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub enum Moment {
@@ -64,7 +75,7 @@ pub struct Loaded {
     /// Counts and times.
     pub produced: Produced,
     /// Reading back; absent with acks=0.
-    pub verdict: Option<Verdict>,
+    pub reading: Option<Reading>,
     /// Beginning of the window.
     pub window_begin: SystemTime,
 }
@@ -93,11 +104,11 @@ fn run(job: Job, moments: mpsc::UnboundedSender<Moment>) -> Result<Loaded> {
         };
         let (mut produced, window_begin) = loaded?;
         let _ = moments.send(Moment::LoadEnded);
-        let verdict = match job.cell.acks {
+        let reading = match job.cell.acks {
             Acks::None => None,
             _ => Some(verify(&job, &mut produced).await.context("what was acknowledged could not be read back")?),
         };
-        Ok(Loaded { produced, verdict, window_begin })
+        Ok(Loaded { produced, reading, window_begin })
     })
 }
 
@@ -171,36 +182,47 @@ async fn maximum(job: &Job, moments: &mpsc::UnboundedSender<Moment>) -> Result<(
     Ok((produced, window_begin))
 }
 
-/// Reads every partition from its beginning, with a fresh client.
-async fn verify(job: &Job, produced: &mut Produced) -> Result<Verdict> {
+/// Reads every partition from its beginning to the end of what was acknowledged, with a fresh client.
+///
+/// With acks=1 the end may not be committed yet and so not be readable: reading waits for it as long as something
+/// arrives. What has not come [`STILLNESS_LIMIT`] after the last record will not come: it is lost.
+async fn verify(job: &Job, produced: &mut Produced) -> Result<Reading> {
     let partitions = job.settings.partitions;
     let client = job.connector.connect()?;
     let ledger = &mut produced.ledger;
     ledger.seal();
-    let ends = end_offsets(&client, &job.topic, partitions).await?;
-    if ends.len() != partitions as usize {
-        bail!("the end offsets of {} of {partitions} partitions are unknown", partitions as usize - ends.len());
+    let acked_ends: Vec<i64> = (0..partitions).map(|partition| ledger.end_offset(partition)).collect();
+    let committed = end_offsets(&client, &job.topic, partitions).await?;
+    if committed.len() != partitions as usize {
+        bail!("the end offsets of {} partitions are unknown", partitions as usize - committed.len());
     }
+    let lag = acked_ends.iter().zip(&committed).map(|(acked, committed)| (acked - committed).max(0) as u64).sum();
+
     let mut source = KafkaSource::open(&client, &job.topic, partitions).await?;
     let mut read_to = vec![0i64; partitions as usize];
     let deadline = Instant::now() + job.verify_limit;
-    let unread = |read_to: &[i64]| read_to.iter().zip(&ends).any(|(read, end)| read < end);
-    while unread(&read_to) && Instant::now() < deadline {
-        source
+    let mut last_arrival = Instant::now();
+    let mut still = false;
+    while read_to.iter().zip(&acked_ends).any(|(read, end)| read < end) && Instant::now() < deadline {
+        let records = source
             .poll(|partition, offset, value| {
                 ledger.read(partition, offset, record::parse(value).map(|(_, index)| index));
                 let read_to = &mut read_to[partition as usize];
                 *read_to = (*read_to).max(offset + 1);
             })
             .await?;
-    }
-    // A partition read to its end has nothing behind it: what was acknowledged beyond is lost, not unread.
-    for (read_to, end) in read_to.iter_mut().zip(&ends) {
-        if *read_to >= *end {
-            *read_to = i64::MAX;
+        if records > 0 {
+            last_arrival = Instant::now();
+        } else if last_arrival.elapsed() > STILLNESS_LIMIT {
+            still = true;
+            break;
         }
     }
-    Ok(ledger.verdict(&read_to))
+    if still {
+        // There is nothing behind what was read: what was acknowledged there is lost, not unread.
+        read_to.fill(i64::MAX);
+    }
+    Ok(Reading { verdict: ledger.verdict(&read_to), lag })
 }
 
 /// Longest time a phase may take before it is given up.

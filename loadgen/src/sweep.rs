@@ -33,7 +33,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a new topic may take until all replicas are in sync.
 const TOPIC_READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long reading back one phase may take; what is not read then is left unverified, and the row shows it.
-const VERIFY_LIMIT: Duration = Duration::from_secs(8);
+const VERIFY_LIMIT: Duration = Duration::from_secs(12);
 /// Planned seconds around a phase: topic, drain, reading back, files.
 const PHASE_OVERHEAD_S: f64 = 2.0;
 
@@ -313,8 +313,8 @@ async fn watch_step(
             }
         }
     };
-    let (produced, verdict, window_begin, broken) = match loaded {
-        Ok(loaded) => (loaded.produced, loaded.verdict, loaded.window_begin, None),
+    let (produced, reading, window_begin, broken) = match loaded {
+        Ok(loaded) => (loaded.produced, loaded.reading, loaded.window_begin, None),
         Err(error) => (nothing_produced(settings), None, SystemTime::now(), Some(format!("{error:#}"))),
     };
     let marks = begin.zip(end);
@@ -338,7 +338,8 @@ async fn watch_step(
         events: watcher.events,
         isr_min: watcher.isr_min,
         log_growth_records,
-        verdict,
+        verdict: reading.map(|reading| reading.verdict),
+        high_watermark_lag_records: reading.map(|reading| reading.lag),
         broken,
     })
 }
