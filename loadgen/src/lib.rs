@@ -7,7 +7,7 @@
 //! * [`clock`], [`record`], [`producer`], [`consumer`]: the planned instants, and what is done at them, behind the
 //!   seam of [`driver`].
 //! * [`tally`]: counts and histograms; [`verify`]: whether what was acknowledged can be read;
-//!   [`watch`] and [`usage`]: what the cluster did meanwhile.
+//!   [`watch`], [`offsets`] and [`usage`]: what the cluster did meanwhile.
 //! * [`outcome`]: all of it for one phase, whether it is valid, and the row it becomes; [`report`]: the files.
 //! * [`ceiling`], [`environment`]: the yardstick and the circumstances; [`compare`]: two runs.
 //!
@@ -22,6 +22,7 @@ pub mod consumer;
 pub mod driver;
 pub mod environment;
 pub mod load;
+pub mod offsets;
 pub mod outcome;
 pub mod plan;
 pub mod producer;

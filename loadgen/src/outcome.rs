@@ -39,8 +39,8 @@ pub struct Outcome {
     pub log_growth_records: Option<u64>,
     /// Reading back; absent when there was nothing acknowledged to look for.
     pub verdict: Option<Verdict>,
-    /// Records acknowledged and not yet committed when the load ended.
-    pub high_watermark_lag_records: Option<u64>,
+    /// Most records in the leaders' logs and not committed that were seen at once.
+    pub high_watermark_lag_max_records: Option<u64>,
     /// A sentence when the phase could not be finished.
     pub broken: Option<String>,
 }
@@ -202,7 +202,7 @@ impl Outcome {
         row.set("isr_min", self.isr_min);
         row.set("isr_shrinks", self.isr_min.map(|_| self.count_events("isr_shrink")));
         row.set("leader_changes", self.isr_min.map(|_| self.count_events("leader_change")));
-        row.set("high_watermark_lag_max_records", self.high_watermark_lag_records);
+        row.set("high_watermark_lag_max_records", self.high_watermark_lag_max_records);
         row.set("verified_records", self.verdict.map(|verdict| verdict.verified_records));
         row.set("acked_lost", self.verdict.map(|verdict| verdict.acked_lost));
         row

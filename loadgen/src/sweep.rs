@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use minisr_client::{Admin, NewTopic, OffsetSpec};
+use minisr_client::{Admin, Client, NewTopic};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::ceiling::{self, Ceilings};
 use crate::environment::{self, Environment};
 use crate::load::{self, Job, Moment};
+use crate::offsets;
 use crate::outcome::{Outcome, RunFacts};
 use crate::plan::{Acks, Cell, Phase};
 use crate::producer::{Live, Produced};
@@ -30,6 +31,8 @@ use crate::watch::{PartitionView, Watcher};
 
 /// How often metadata is asked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+/// The lag of followers is looked at less often: it takes two rounds of questions.
+const LAG_EVERY_LOOKS: u32 = 5;
 /// How long a new topic may take until all replicas are in sync.
 const TOPIC_READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long reading back one phase may take; what is not read then is left unverified, and the row shows it.
@@ -218,7 +221,8 @@ async fn run_step(
     topic: &str,
     progress: &Progress,
 ) -> Result<Outcome> {
-    let admin = target.admin()?;
+    let client = target.client()?;
+    let admin = Admin::new(client.clone());
     let partitions = settings.partitions as usize;
     let new = NewTopic::new(topic, settings.partitions as i32, step.cell.replication_factor as i16)
         .with_config("min.insync.replicas", step.cell.min_insync_replicas);
@@ -236,7 +240,7 @@ async fn run_step(
         live: std::sync::Arc::new(Live::default()),
         verify_limit: VERIFY_LIMIT,
     };
-    let outcome = watch_step(target, &admin, settings, step, job, progress).await;
+    let outcome = watch_step(target, &client, settings, step, job, progress).await;
     // The disk space of the next phase.
     if let Err(error) = admin.delete_topic(topic).await {
         progress.say(&format!("the topic of {} stays on disk: {error}", step.cell.title()));
@@ -254,26 +258,27 @@ struct Marks {
 
 async fn watch_step(
     target: &Target,
-    admin: &Admin,
+    client: &Client,
     settings: &Settings,
     step: &Step,
     job: Job,
     progress: &Progress,
 ) -> Result<Outcome> {
+    let admin = Admin::new(client.clone());
     let topic = job.topic.clone();
     let limit = load::time_limit(settings, step.phase, job.verify_limit);
     let brokers = target.broker_pids();
     let partitions: Vec<i32> = (0..settings.partitions as i32).collect();
     let mark = async |with_offsets: bool| {
         let log_end = match with_offsets {
-            true => admin.list_offsets(&topic, &partitions, OffsetSpec::Latest).await.ok(),
+            true => offsets::log_ends(client, &topic, &partitions).await,
             false => None,
         };
         Marks {
             at: Instant::now(),
             client: Usage::read(&[std::process::id()]),
             brokers: Usage::read(&brokers),
-            log_end: log_end.filter(|ends| ends.len() == partitions.len()).map(|ends| ends.values().sum()),
+            log_end: log_end.map(|ends| ends.values().sum()),
         }
     };
     let with_offsets = step.cell.acks == Acks::None;
@@ -286,6 +291,7 @@ async fn watch_step(
     let (mut begin_at, mut end_at) = (begun + limit * 2, begun + limit * 2);
     let (mut begin, mut end): (Option<Marks>, Option<Marks>) = (None, None);
     let mut load_ended = false;
+    let (mut looks, mut lag_max) = (0u32, None);
     let loaded = loop {
         tokio::select! {
             biased;
@@ -306,6 +312,10 @@ async fn watch_step(
                 // Reading back loads the brokers as well, but it is no longer what is watched.
                 if !load_ended && let Ok(view) = admin.topic(&topic).await {
                     watcher.look(SystemTime::now(), partition_views(&view, &topic));
+                    looks += 1;
+                    if looks.is_multiple_of(LAG_EVERY_LOOKS) {
+                        lag_max = lag_max.max(offsets::high_watermark_lag(client, &topic, &partitions).await);
+                    }
                 }
             }
             () = tokio::time::sleep_until((begun + limit).into()) => {
@@ -339,7 +349,7 @@ async fn watch_step(
         isr_min: watcher.isr_min,
         log_growth_records,
         verdict: reading.map(|reading| reading.verdict),
-        high_watermark_lag_records: reading.map(|reading| reading.lag),
+        high_watermark_lag_max_records: lag_max.max(reading.map(|reading| reading.lag)),
         broken,
     })
 }

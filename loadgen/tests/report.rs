@@ -87,7 +87,7 @@ fn outcome(cell: Cell, phase: Phase, tally: Tally, measured_s: f64, start: Syste
         isr_min: Some(usize::from(cell.replication_factor)),
         log_growth_records: (cell.acks == Acks::None).then_some(grown),
         verdict: (cell.acks != Acks::None).then_some(Verdict { verified_records: acked, acked_lost: 0, not_read: 0 }),
-        high_watermark_lag_records: (cell.acks != Acks::None).then_some(0),
+        high_watermark_lag_max_records: Some(0),
         broken: None,
     }
 }
