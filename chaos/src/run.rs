@@ -105,7 +105,7 @@ async fn run_in(
         &scene.cluster,
         &scene.observer,
         &mut leaders,
-        scene.slots.len(),
+        &scene.slots,
         Instant::now() + READ_BACK_BOUND,
     )
     .await;

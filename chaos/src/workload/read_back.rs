@@ -16,12 +16,13 @@ pub async fn read_back(
     cluster: &Cluster,
     observer: &Observer,
     leaders: &mut Leaders,
-    slots: usize,
+    slots: &[(String, i32)],
     deadline: Instant,
 ) -> (Reader, Vec<String>) {
     let mut reader = Reader { name: "last".to_owned(), reads: Vec::new() };
     let mut unread = Vec::new();
-    for slot in 0..slots as Slot {
+    for (slot, (topic, index)) in slots.iter().enumerate() {
+        let slot = slot as Slot;
         let mut bounds = None;
         let mut position = 0;
         let mut why = "no leader".to_owned();
@@ -35,7 +36,7 @@ pub async fn read_back(
                 }
             }
             if Instant::now() >= deadline {
-                unread.push(format!("slot {slot} could not be read beyond offset {position}: {why}"));
+                unread.push(format!("{topic}-{index} could not be read beyond offset {position}: {why}"));
                 break;
             }
         }
