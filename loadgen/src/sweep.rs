@@ -1,8 +1,8 @@
 //! The whole run: ceilings, cluster, every cell and phase, files, table, verdict.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
@@ -27,12 +27,8 @@ use crate::tally::{Series, Tally, Window, percentile_ns};
 use crate::target::Target;
 use crate::usage::Usage;
 use crate::verify::Ledger;
-use crate::watch::{PartitionView, Watcher};
+use crate::watch;
 
-/// How often metadata is asked for.
-const WATCH_INTERVAL: Duration = Duration::from_millis(200);
-/// The lag of followers is looked at less often: it takes two rounds of questions.
-const LAG_EVERY_LOOKS: u32 = 5;
 /// How long a new topic may take until all replicas are in sync.
 const TOPIC_READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long reading back one phase may take; what is not read then is left unverified, and the row shows it.
@@ -237,7 +233,7 @@ async fn run_step(
         topic: topic.to_owned(),
         settings: settings.clone(),
         connector: target.connector(),
-        live: std::sync::Arc::new(Live::default()),
+        live: Arc::new(Live::default()),
         verify_limit: VERIFY_LIMIT,
     };
     let outcome = watch_step(target, &client, settings, step, job, progress).await;
@@ -248,12 +244,10 @@ async fn run_step(
     outcome
 }
 
-/// What is read at both ends of the window.
+/// Processes at one end of the window.
 struct Marks {
-    at: Instant,
     client: Option<Usage>,
     brokers: Option<Usage>,
-    log_end: Option<i64>,
 }
 
 async fn watch_step(
@@ -264,79 +258,61 @@ async fn watch_step(
     job: Job,
     progress: &Progress,
 ) -> Result<Outcome> {
-    let admin = Admin::new(client.clone());
-    let topic = job.topic.clone();
+    let topic: Arc<str> = job.topic.as_str().into();
     let limit = load::time_limit(settings, step.phase, job.verify_limit);
-    let brokers = target.broker_pids();
-    let partitions: Vec<i32> = (0..settings.partitions as i32).collect();
-    let mark = async |with_offsets: bool| {
-        let log_end = match with_offsets {
-            true => offsets::log_ends(client, &topic, &partitions).await,
-            false => None,
-        };
-        Marks {
-            at: Instant::now(),
-            client: Usage::read(&[std::process::id()]),
-            brokers: Usage::read(&brokers),
-            log_end: log_end.map(|ends| ends.values().sum()),
-        }
-    };
-    let with_offsets = step.cell.acks == Acks::None;
+    let pids = target.broker_pids();
+    let mark = || Marks { client: Usage::read(&[std::process::id()]), brokers: Usage::read(&pids) };
+    let partitions: Arc<[i32]> = (0..settings.partitions as i32).collect();
     let begun = Instant::now();
     let (mut moments, mut result) = load::start(job);
-    let mut watcher = Watcher::default();
-    let mut poll = tokio::time::interval(WATCH_INTERVAL);
-    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Questions to a saturated cluster may take long. They have tasks of their own, so that nothing here is late.
+    let (load_over, load_over_seen) = tokio::sync::watch::channel(false);
+    let looks = tokio::spawn(watch::look_until(load_over_seen, client.clone(), topic.clone(), partitions.clone()));
+    let ask_log_end =
+        |asked: bool| asked.then(|| tokio::spawn(log_end(client.clone(), topic.clone(), partitions.clone())));
+    let by_growth = step.cell.acks == Acks::None;
+
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
     // Until the window is known both lie beyond the limit.
     let (mut begin_at, mut end_at) = (begun + limit * 2, begun + limit * 2);
-    let (mut begin, mut end): (Option<Marks>, Option<Marks>) = (None, None);
-    let mut load_ended = false;
-    let (mut looks, mut lag_max) = (0u32, None);
+    let (mut begin, mut end) = (None, None);
     let loaded = loop {
         tokio::select! {
             biased;
             loaded = &mut result => break loaded.context("the load thread ended without a result")?,
-            () = tokio::time::sleep_until(begin_at.into()), if begin.is_none() => begin = Some(mark(with_offsets).await),
+            () = tokio::time::sleep_until(begin_at.into()), if begin.is_none() => {
+                begin = Some((mark(), ask_log_end(by_growth)));
+            }
             () = tokio::time::sleep_until(end_at.into()), if end.is_none() && begin.is_some() => {
-                end = Some(mark(with_offsets).await);
+                end = Some((mark(), ask_log_end(by_growth)));
             }
             Some(moment) = moments.recv() => match moment {
                 Moment::Window { begin, end } => (begin_at, end_at) = (begin, end),
                 Moment::LoadEnded => {
-                    load_ended = true;
+                    // Reading back loads the brokers as well, but it is no longer what is watched.
+                    let _ = load_over.send(true);
                     end_at = end_at.min(Instant::now());
                 }
             },
-            _ = poll.tick() => {
-                progress.within(begun.elapsed().as_secs_f64());
-                // Reading back loads the brokers as well, but it is no longer what is watched.
-                if !load_ended && let Ok(view) = admin.topic(&topic).await {
-                    watcher.look(SystemTime::now(), partition_views(&view, &topic));
-                    looks += 1;
-                    if looks.is_multiple_of(LAG_EVERY_LOOKS) {
-                        lag_max = lag_max.max(offsets::high_watermark_lag(client, &topic, &partitions).await);
-                    }
-                }
-            }
+            _ = tick.tick() => progress.within(begun.elapsed().as_secs_f64()),
             () = tokio::time::sleep_until((begun + limit).into()) => {
                 break Err(anyhow::anyhow!("the phase took longer than {:.0} seconds and was given up", limit.as_secs_f64()));
             }
         }
     };
+    let _ = load_over.send(true);
+    let (watcher, lag_max) = looks.await.context("the watching task failed")?;
     let (produced, reading, window_begin, broken) = match loaded {
         Ok(loaded) => (loaded.produced, loaded.reading, loaded.window_begin, None),
         Err(error) => (nothing_produced(settings), None, SystemTime::now(), Some(format!("{error:#}"))),
     };
-    let marks = begin.zip(end);
-    let log_growth_records = marks.as_ref().and_then(|(begin, end)| {
-        // Offsets are asked for a moment beside the ends of the window: the rate is that of the time between.
-        let grown = u64::try_from(end.log_end? - begin.log_end?).ok()?;
-        let seconds = (end.at - begin.at).as_secs_f64();
-        Some((grown as f64 / seconds * produced.measured_s).round() as u64)
-    });
-    let used = |pick: fn(&Marks) -> Option<Usage>| {
-        marks.as_ref().and_then(|(begin, end)| Some(pick(end)?.since(&pick(begin)?)))
+    let (begin, begin_end) = begin.unzip();
+    let (end, end_end) = end.unzip();
+    let log_growth_records = match (begin_end.flatten(), end_end.flatten()) {
+        (Some(begin), Some(end)) => growth(begin.await?, end.await?, produced.measured_s),
+        _ => None,
     };
+    let used = |pick: fn(&Marks) -> Option<Usage>| Some(pick(end.as_ref()?)?.since(&pick(begin.as_ref()?)?));
     Ok(Outcome {
         cell: step.cell,
         phase: step.phase,
@@ -354,6 +330,23 @@ async fn watch_step(
     })
 }
 
+/// The ends of all logs together, and when they were learnt.
+type LogEnd = Option<(Instant, i64)>;
+
+async fn log_end(client: Client, topic: Arc<str>, partitions: Arc<[i32]>) -> LogEnd {
+    let ends = offsets::log_ends(&client, &topic, &partitions).await?;
+    Some((Instant::now(), ends.values().sum()))
+}
+
+/// Records by which the logs grew in the window. The answers come a little after its ends, under load more than a
+/// little: the rate is that of the time between them.
+fn growth(begin: LogEnd, end: LogEnd, measured_s: f64) -> Option<u64> {
+    let ((begin_at, begin), (end_at, end)) = (begin?, end?);
+    let grown = u64::try_from(end - begin).ok()?;
+    let seconds = end_at.checked_duration_since(begin_at)?.as_secs_f64();
+    (seconds > 0.1).then(|| (grown as f64 / seconds * measured_s).round() as u64)
+}
+
 fn nothing_produced(settings: &Settings) -> Produced {
     Produced {
         tally: Tally::new(Window { begin_ns: 0, end_ns: 0 }),
@@ -362,16 +355,6 @@ fn nothing_produced(settings: &Settings) -> Produced {
         backlog_end: 0,
         measured_s: 0.0,
     }
-}
-
-fn partition_views(view: &minisr_client::ClusterView, topic: &str) -> BTreeMap<i32, PartitionView> {
-    let Some(topic) = view.topics.get(topic) else { return BTreeMap::new() };
-    let views = topic.partitions.iter().map(|(&partition, info)| {
-        let mut isr = info.isr.clone();
-        isr.sort_unstable();
-        (partition, PartitionView { leader: info.leader, leader_epoch: info.leader_epoch, isr })
-    });
-    views.collect()
 }
 
 /// What came out of a phase, in a line.

@@ -1,7 +1,17 @@
 //! Elections and ISR changes, seen by asking for metadata again and again.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use minisr_client::{Admin, Client, ClusterView};
+
+use crate::offsets;
+
+/// How often metadata is asked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// The lag of followers is looked at less often: it takes two rounds of questions.
+const LAG_EVERY_LOOKS: u32 = 5;
 
 /// What metadata says about one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +69,46 @@ impl Watcher {
         }
         self.last = view;
     }
+}
+
+/// Looks again and again until the load is over: what changed, and the largest lag of the high watermark.
+pub async fn look_until(
+    mut load_over: tokio::sync::watch::Receiver<bool>,
+    client: Client,
+    topic: Arc<str>,
+    partitions: Arc<[i32]>,
+) -> (Watcher, Option<u64>) {
+    let admin = Admin::new(client.clone());
+    let mut watcher = Watcher::default();
+    let mut lag_max = None;
+    let looking = async {
+        let mut interval = tokio::time::interval(LOOK_INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for look in 1u32.. {
+            interval.tick().await;
+            let Ok(view) = admin.topic(&topic).await else { continue };
+            watcher.look(SystemTime::now(), partition_views(&view, &topic));
+            if look.is_multiple_of(LAG_EVERY_LOOKS) {
+                lag_max = lag_max.max(offsets::high_watermark_lag(&client, &topic, &partitions).await);
+            }
+        }
+    };
+    tokio::select! {
+        () = looking => {}
+        // Also when whoever asked is gone.
+        _ = load_over.wait_for(|over| *over) => {}
+    }
+    (watcher, lag_max)
+}
+
+fn partition_views(view: &ClusterView, topic: &str) -> BTreeMap<i32, PartitionView> {
+    let Some(topic) = view.topics.get(topic) else { return BTreeMap::new() };
+    let views = topic.partitions.iter().map(|(&partition, info)| {
+        let mut isr = info.isr.clone();
+        isr.sort_unstable();
+        (partition, PartitionView { leader: info.leader, leader_epoch: info.leader_epoch, isr })
+    });
+    views.collect()
 }
 
 #[cfg(test)]
