@@ -30,11 +30,13 @@ pub async fn log_ends(client: &Client, topic: &str, partitions: &[i32]) -> Optio
             // An ordinary consumer.
             .with_replica_id(BrokerId(-1))
             .with_topics(vec![OffsetForLeaderTopic::default().with_topic(name).with_partitions(asked)]);
-        let response = client.call_broker(broker_id, &request, EPOCH_END_VERSION_MAX).await.ok()?;
+        let response = client.call_broker(broker_id, &request, EPOCH_END_VERSION_MAX).await;
+        let response = response.inspect_err(|error| tracing::debug!(broker_id, %error, "no log ends")).ok()?;
         for result in response.topics.iter().flat_map(|topic| &topic.partitions) {
             // An empty epoch has no end yet; then the log has none either.
-            if result.error_code == 0 {
-                ends.insert(result.partition, result.end_offset.max(0));
+            match result.error_code {
+                0 => drop(ends.insert(result.partition, result.end_offset.max(0))),
+                code => tracing::debug!(broker_id, partition = result.partition, code, "no log end"),
             }
         }
     }

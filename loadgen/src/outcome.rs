@@ -83,7 +83,10 @@ impl Outcome {
         let tally = &self.produced.tally;
         let counts = &tally.counts;
         if self.achieved_records_s().is_none_or(|rate| rate <= 0.0) {
-            reasons.push("nothing was measured within the window".to_owned());
+            reasons.push(match self.cell.acks {
+                Acks::None => "the growth of the logs could not be learnt".to_owned(),
+                _ => "nothing was acknowledged within the window".to_owned(),
+            });
             return reasons;
         }
         if self.phase == Phase::Max {

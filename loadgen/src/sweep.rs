@@ -29,6 +29,8 @@ use crate::usage::Usage;
 use crate::verify::Ledger;
 use crate::watch;
 
+/// How often the ends of the logs are asked for before they count as not measured.
+const LOG_END_ATTEMPTS: u32 = 4;
 /// How long a new topic may take until all replicas are in sync.
 const TOPIC_READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long reading back one phase may take; what is not read then is left unverified, and the row shows it.
@@ -334,8 +336,18 @@ async fn watch_step(
 type LogEnd = Option<(Instant, i64)>;
 
 async fn log_end(client: Client, topic: Arc<str>, partitions: Arc<[i32]>) -> LogEnd {
-    let ends = offsets::log_ends(&client, &topic, &partitions).await?;
-    Some((Instant::now(), ends.values().sum()))
+    for attempt in 1..=LOG_END_ATTEMPTS {
+        let asked_at = Instant::now();
+        let ends = offsets::log_ends(&client, &topic, &partitions).await;
+        let (after_ms, known) = (asked_at.elapsed().as_millis(), ends.is_some());
+        tracing::debug!(attempt, after_ms, known, "asked for the ends of the logs");
+        if let Some(ends) = ends {
+            return Some((Instant::now(), ends.values().sum()));
+        }
+        // A leader is not known or did not answer: look for it again.
+        let _ = Admin::new(client.clone()).topic(&topic).await;
+    }
+    None
 }
 
 /// Records by which the logs grew in the window. The answers come a little after its ends, under load more than a

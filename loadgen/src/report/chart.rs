@@ -135,7 +135,8 @@ fn trim(text: String) -> String {
 
 /// A large count, readable.
 pub fn count(value: f64) -> String {
-    match value {
+    // The sum of nothing is −0.
+    match value + 0.0 {
         value if value >= 1e6 => format!("{} M", digits(value / 1e6)),
         value if value >= 1e4 => format!("{} k", digits(value / 1e3)),
         value => format!("{value:.0}"),
