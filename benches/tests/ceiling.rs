@@ -12,7 +12,7 @@ fn ceiling_moves_bytes_over_every_transport_and_leaves_nothing_behind() {
     let directory_name = directory.path().to_str().unwrap();
     for (transport, replication_factor) in [("quic", "3"), ("quic", "1"), ("tcp", "2"), ("tcp-tls", "3")] {
         let common = ["--json", "--duration", "0.3", "--warmup", "0.1", "--directory", directory_name];
-        let flags = ["--transport", transport, "--replication-factor", replication_factor, "--ring-mib", "8"];
+        let flags = ["--transport", transport, "--replication-factor", replication_factor, "--file-mib", "8"];
         let output = ceiling(&[&common[..], &flags[..]].concat());
         assert!(output.status.success(), "{transport}: {}", String::from_utf8_lossy(&output.stderr));
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -12,19 +12,18 @@
 //! What a result of minisr shares with the ceiling it is divided by: bytes in flight, streams, batch size, runtime,
 //! crypto provider and congestion control. All six are in [`Report`].
 //!
-//! *Files are rings*: each process overwrites one file of `ring_mib` MiB from its beginning when it is full, so that a
-//! run of any length writes three small files, which are removed at the end. Overwriting pages that are already cached
-//! is a little cheaper than appending, which makes the ceiling a little higher, never lower.
+//! *Files grow as a log does*: each process appends to one file, and empties it when it has reached `file_mib` MiB, so that
+//! a run of any length holds three small files, which are removed at the end, and yet every byte goes into a new page.
 //!
 //! Processes: the program starts copies of itself for leader and followers. They die with it (`PR_SET_PDEATHSIG`), end
 //! by themselves after a bounded time, and are killed by their process id when the run is over.
 
 mod link;
+mod log_file;
 mod node;
 mod options;
 mod producer;
 mod report;
-mod ring_file;
 mod supervise;
 mod tuning;
 

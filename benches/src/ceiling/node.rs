@@ -11,8 +11,8 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use super::link::{Acceptor, Connector, Receiver, Sender};
+use super::log_file::LogFile;
 use super::options::Options;
-use super::ring_file::RingFile;
 
 /// Bytes of an acknowledgement.
 pub(crate) const ACK_BYTES: usize = 16;
@@ -45,9 +45,9 @@ pub async fn run_node(options: &Options, node: &NodeOptions) -> Result<()> {
 }
 
 async fn serve(options: &Options, node: &NodeOptions) -> Result<()> {
-    let ring = RingFile::create(&node.directory.join(&node.name), options.ring_mib << 20, options.frame_bytes())
-        .context("the ring file cannot be created")?;
-    let ring = Arc::new(ring);
+    let log = LogFile::create(&node.directory.join(&node.name), options.file_mib << 20, options.frame_bytes())
+        .context("the log file cannot be created")?;
+    let log = Arc::new(log);
     let mut followers = Vec::new();
     for port in &node.followers {
         followers.push(Connector::connect(options, &node.directory, *port).await?);
@@ -64,7 +64,7 @@ async fn serve(options: &Options, node: &NodeOptions) -> Result<()> {
         for follower in &followers {
             copies.push(follower.open().await?);
         }
-        streams.spawn(serve_stream(frame_bytes, ring.clone(), receiver, ack_sender, copies));
+        streams.spawn(serve_stream(frame_bytes, log.clone(), receiver, ack_sender, copies));
     }
     // A peer that goes away ends the run; it is no error of this node.
     while streams.join_next().await.is_some() {}
@@ -74,7 +74,7 @@ async fn serve(options: &Options, node: &NodeOptions) -> Result<()> {
 /// Writes each frame and hands it on; acknowledgements go back from a task of their own, so that frames pipeline.
 async fn serve_stream(
     frame_bytes: usize,
-    ring: Arc<RingFile>,
+    log: Arc<LogFile>,
     mut receiver: Receiver,
     ack_sender: Sender,
     copies: Vec<(Sender, Receiver)>,
@@ -83,7 +83,7 @@ async fn serve_stream(
     if copy_receivers.is_empty() {
         let mut ack_sender = ack_sender;
         while let Some(frame) = receiver.frame(frame_bytes).await? {
-            ring.append(&frame)?;
+            log.append(&frame)?;
             ack_sender.send(Bytes::from_static(&[0; ACK_BYTES])).await?;
         }
         return Ok(ack_sender.finish().await?);
@@ -95,7 +95,7 @@ async fn serve_stream(
         for follower in &mut copy_senders {
             follower.send(frame.clone()).await?;
         }
-        ring.append(&frame)?;
+        log.append(&frame)?;
     }
     for follower in &mut copy_senders {
         follower.finish().await?;

@@ -98,9 +98,9 @@ pub struct Options {
     /// Congestion control
     #[arg(long, value_enum, default_value = "cubic")]
     pub congestion: Congestion,
-    /// Size of the file each process overwrites in a ring
+    /// Size at which each process empties its file and begins again
     #[arg(long, default_value_t = 256, value_name = "MIB")]
-    pub ring_mib: u64,
+    pub file_mib: u64,
     /// Where those files stand while the run lasts [default: the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
@@ -168,8 +168,8 @@ impl Options {
         if !(self.duration > 0.0 && self.duration <= 600.0 && self.warmup >= 0.0 && self.warmup <= 60.0) {
             return refuse("--duration must be above 0 and at most 600 seconds, --warmup at most 60");
         }
-        if self.ring_mib * 1024 * 1024 < self.frame_bytes() as u64 || self.ring_mib > 16 * 1024 {
-            return refuse("--ring-mib must hold at least one frame and be at most 16384");
+        if self.file_mib * 1024 * 1024 < self.frame_bytes() as u64 || self.file_mib > 16 * 1024 {
+            return refuse("--file-mib must hold at least one frame and be at most 16384");
         }
         if self.transport == Transport::Quic && self.congestion == Congestion::System {
             return refuse("--congestion system is for TCP: quinn has cubic, bbr and reno");
@@ -194,7 +194,7 @@ impl Options {
             ("--runtime", name(self.runtime)),
             ("--crypto", name(self.crypto)),
             ("--congestion", name(self.congestion)),
-            ("--ring-mib", self.ring_mib.to_string()),
+            ("--file-mib", self.file_mib.to_string()),
         ];
         pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }

@@ -82,8 +82,8 @@ pub struct Report {
     pub crypto: Option<Crypto>,
     /// Congestion control.
     pub congestion: Congestion,
-    /// Size of the file that each process overwrites in a ring.
-    pub ring_mib: u64,
+    /// Size at which each process empties its file and begins again.
+    pub file_mib: u64,
     /// Seconds measured.
     pub duration_s: f64,
     /// Seconds before them.
@@ -120,7 +120,7 @@ impl Report {
             runtime: options.runtime,
             crypto: (options.transport != Transport::Tcp).then_some(options.crypto),
             congestion: options.congestion,
-            ring_mib: options.ring_mib,
+            file_mib: options.file_mib,
             duration_s: options.duration,
             warmup_s: options.warmup,
             acked_frames: measured.acked_frames,
