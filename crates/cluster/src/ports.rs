@@ -119,7 +119,7 @@ mod tests {
     fn ports_fixed_and_taken_name_the_port() {
         let taken = TcpListener::bind((HOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = choose(HOST, 2, Ports { tcp: Some(port - 2), ..Ports::default() }).unwrap_err();
+        let error = choose(HOST, 2, Ports { tcp: Some(port - 1), ..Ports::default() }).unwrap_err();
         assert!(error.to_string().contains(&port.to_string()), "{error}");
     }
 

@@ -58,7 +58,7 @@ fn command_fixed_port_in_use_is_named_and_nothing_starts() {
     let dir = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let up = cluster(dir.path(), &["up", "--brokers", "3", "--tcp-port", &(port - 3).to_string()]);
+    let up = cluster(dir.path(), &["up", "--brokers", "3", "--tcp-port", &(port - 1).to_string()]);
     assert_eq!(up.status.code(), Some(1));
     assert!(text(&up.stderr).contains(&format!("port {port}")), "{}", text(&up.stderr));
     assert!(text(&cluster(dir.path(), &["status"]).stderr).contains("no cluster"));
