@@ -22,6 +22,9 @@ pub struct CeilingReport {
     pub acked_mb_s: f64,
     /// The same in MiB.
     pub acked_mib_s: f64,
+    /// Frames per second at most; absent without a limit.
+    #[serde(default)]
+    pub rate_frames_s: Option<f64>,
     /// By half second: the spread.
     pub interval_mb_s: Vec<f64>,
     /// Send to acknowledgement.
@@ -61,10 +64,15 @@ impl Ceilings {
         self.find("throughput", replication_factor).max_by(|one, other| one.acked_mb_s.total_cmp(&other.acked_mb_s))
     }
 
-    /// Shortest round trip of one small frame through all hops with this many copies.
+    /// Round trip of one record through all hops with this many copies, the next sent when the last has come back.
     pub fn round_trip(&self, replication_factor: u16) -> Option<&CeilingReport> {
-        self.find("ping-pong", replication_factor)
-            .min_by(|one, other| one.latency_us.p50.total_cmp(&other.latency_us.p50))
+        self.find("ping-pong", replication_factor).find(|report| report.rate_frames_s.is_none())
+    }
+
+    /// The same at the rate of the constant-rate phase: processes sleep between two records, and waking them is most
+    /// of the time.
+    pub fn round_trip_at_rate(&self, replication_factor: u16) -> Option<&CeilingReport> {
+        self.find("ping-pong", replication_factor).find(|report| report.rate_frames_s.is_some())
     }
 
     fn find<'a>(&'a self, mode: &'a str, replication_factor: u16) -> impl Iterator<Item = &'a CeilingReport> {
@@ -86,7 +94,7 @@ pub struct CeilingRun {
 pub const RUN_S: f64 = 3.0;
 
 /// For each replication factor of the sweep one run with the same bytes in flight, streams and batch size, and one with
-/// a single record at a time.
+/// a single record at a time; for the largest also one with a single record at a time at the constant rate.
 pub fn plan(settings: &Settings) -> Vec<CeilingRun> {
     let mut factors: Vec<u16> = settings.cells.iter().map(|cell| cell.replication_factor.min(3)).collect();
     factors.sort_unstable();
@@ -95,26 +103,38 @@ pub fn plan(settings: &Settings) -> Vec<CeilingRun> {
         TransportKind::Quic => "quic",
         TransportKind::Tcp => "tcp",
     };
-    let mut runs = Vec::new();
-    for replication_factor in factors {
-        for mode in ["throughput", "ping-pong"] {
-            let mut arguments: Vec<String> =
-                ["--json", "--transport", transport, "--mode", mode, "--replication-factor"].map(str::to_owned).into();
-            arguments.push(replication_factor.to_string());
-            let (batch_bytes, in_flight, streams) = match mode {
-                "throughput" => (settings.batch_bytes, settings.partitions * settings.max_in_flight, settings.streams),
-                _ => (settings.record_size_bytes, 1, 1),
-            };
-            for (flag, value) in [("--batch-bytes", batch_bytes), ("--in-flight", in_flight), ("--streams", streams)] {
-                arguments.extend([flag.to_owned(), value.to_string()]);
-            }
-            arguments.extend(["--duration", "2", "--warmup", "0.5"].map(str::to_owned));
-            runs.push(CeilingRun {
-                title: format!("{transport} {mode} RF {replication_factor}"),
-                again: mode == "throughput",
-                arguments,
-            });
+    let run = |mode: &str, replication_factor: u16, rate: Option<f64>| {
+        let (batch_bytes, in_flight, streams) = match mode {
+            "throughput" => (settings.batch_bytes, settings.partitions * settings.max_in_flight, settings.streams),
+            _ => (settings.record_size_bytes, 1, 1),
+        };
+        let mut flags = vec![
+            ("--transport", transport.to_owned()),
+            ("--mode", mode.to_owned()),
+            ("--replication-factor", replication_factor.to_string()),
+            ("--batch-bytes", batch_bytes.to_string()),
+            ("--in-flight", in_flight.to_string()),
+            ("--streams", streams.to_string()),
+            ("--duration", "2".to_owned()),
+            ("--warmup", "0.5".to_owned()),
+        ];
+        let mut title = format!("{transport} {mode} RF {replication_factor}");
+        if let Some(rate) = rate {
+            flags.push(("--rate", rate.to_string()));
+            title.push_str(&format!(" at {rate}/s"));
         }
+        let mut arguments = vec!["--json".to_owned()];
+        arguments.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
+        CeilingRun { title, again: mode == "throughput", arguments }
+    };
+    let mut runs = Vec::new();
+    for &replication_factor in &factors {
+        runs.push(run("throughput", replication_factor, None));
+        runs.push(run("ping-pong", replication_factor, None));
+    }
+    // The runtime's timer, by which the ceiling is paced, has a resolution of a millisecond.
+    if let Some(&largest) = factors.last().filter(|_| settings.rate_records_s <= 1_000.0) {
+        runs.push(run("ping-pong", largest, Some(settings.rate_records_s)));
     }
     runs
 }

@@ -93,13 +93,13 @@ pub struct SweepArguments {
     /// Streams (QUIC) or connections (TCP) to each broker [default: 8]
     #[arg(long, value_name = "N")]
     pub streams: Option<u32>,
-    /// Records per second of the constant-rate phase [default: 2000]
+    /// Records per second of the constant-rate phase [default: 1000]
     #[arg(long, value_name = "RECORDS_PER_SECOND")]
     pub rate: Option<f64>,
     /// Longest wait for more records before a batch of the constant-rate phase is sent [default: 0]
     #[arg(long, value_name = "MICROSECONDS")]
     pub linger: Option<u64>,
-    /// Seconds measured at the constant rate [default: 6]
+    /// Seconds measured at the constant rate [default: 10.5]
     #[arg(long, value_name = "SECONDS")]
     pub duration: Option<f64>,
     /// Seconds measured at the maximum rate [default: 3]

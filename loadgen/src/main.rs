@@ -10,8 +10,15 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| {
-        let _ = error.print();
-        std::process::exit(if error.use_stderr() { 1 } else { 0 });
+        if !error.use_stderr() {
+            let _ = error.print();
+            std::process::exit(0);
+        }
+        // What is wrong stands in the first line; the rest repeats the usage.
+        let text = error.to_string();
+        let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        eprintln!("minisr-loadgen: {sentence} (--help shows the flags)");
+        std::process::exit(1);
     });
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

@@ -49,8 +49,6 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     let run_start = SystemTime::now();
     let run_id = settings.name.clone().unwrap_or_else(|| environment::utc_compact(run_start));
     let directory = settings.output.join(&run_id);
-    std::fs::create_dir_all(&directory)
-        .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
     let environment = Environment::read();
     let steps = steps(&settings);
     let ceiling_runs = if settings.ceiling { ceiling::plan(&settings) } else { Vec::new() };

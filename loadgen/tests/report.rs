@@ -29,12 +29,12 @@ fn noise(seed: u64) -> f64 {
 }
 
 fn rate_phase(cell: Cell, number: u64, start: SystemTime) -> Outcome {
-    let window = Window { begin_ns: SECOND_NS, end_ns: 7 * SECOND_NS };
+    let window = Window { begin_ns: SECOND_NS, end_ns: 13 * SECOND_NS };
     let mut tally = Tally::new(window);
     let records = 12_000u64;
     let typical_us = 110.0 + 60.0 * f64::from(cell.replication_factor) * f64::from(u8::from(cell.acks == Acks::All));
     for index in 0..records {
-        let planned_ns = SECOND_NS + index * 500_000;
+        let planned_ns = SECOND_NS + index * 1_000_000;
         let late_ns = 20_000 + (noise(index + number) * 60_000.0) as u64;
         let chance = noise(index * 7 + number * 1_000_003);
         let service_us =
@@ -50,7 +50,7 @@ fn rate_phase(cell: Cell, number: u64, start: SystemTime) -> Outcome {
         tally.read(planned_ns, acked_ns + 150_000);
     }
     tally.counts.scheduled = records;
-    outcome(cell, Phase::Rate, tally, 6.0, start)
+    outcome(cell, Phase::Rate, tally, 12.0, start)
 }
 
 fn max_phase(cell: Cell, number: u64, start: SystemTime) -> Outcome {
@@ -152,7 +152,7 @@ fn report_of_a_run_has_every_file_and_every_cell() {
         assert!(files.rate_number("e2e_p99_us").is_some());
         assert!(files.ceiling_ratio(&run.ceilings).unwrap() > 0.1);
         assert_eq!(files.rate[0].text("valid"), Some("true"), "{:?}", files.rate[0].text("invalid_reason"));
-        assert_eq!(files.rate_seconds.len(), 6);
+        assert_eq!(files.rate_seconds.len(), 12);
     }
 }
 

@@ -29,8 +29,15 @@ enum Role {
 
 fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| {
-        let _ = error.print();
-        std::process::exit(if error.use_stderr() { 1 } else { 0 });
+        if !error.use_stderr() {
+            let _ = error.print();
+            std::process::exit(0);
+        }
+        // What is wrong stands in the first line; the rest repeats the usage.
+        let text = error.to_string();
+        let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        eprintln!("minisr-ceiling: {sentence} (--help shows the flags)");
+        std::process::exit(1);
     });
     match start(&cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -89,6 +89,9 @@ pub struct Options {
     /// Seconds before them that are not
     #[arg(long, default_value_t = 0.5, value_name = "SECONDS")]
     pub warmup: f64,
+    /// Frames per second on each stream, at most: how long a frame takes when processes sleep in between [default: no limit]
+    #[arg(long, value_name = "FRAMES_PER_SECOND")]
+    pub rate: Option<f64>,
     /// tokio runtime of every process
     #[arg(long, value_enum, default_value = "current_thread")]
     pub runtime: Runtime,
@@ -167,6 +170,9 @@ impl Options {
         }
         if !(self.duration > 0.0 && self.duration <= 600.0 && self.warmup >= 0.0 && self.warmup <= 60.0) {
             return refuse("--duration must be above 0 and at most 600 seconds, --warmup at most 60");
+        }
+        if self.rate.is_some_and(|rate| !(1.0..=100_000.0).contains(&rate)) {
+            return refuse("--rate must be between 1 and 100000 frames per second");
         }
         if self.file_mib * 1024 * 1024 < self.frame_bytes() as u64 || self.file_mib > 16 * 1024 {
             return refuse("--file-mib must hold at least one frame and be at most 16384");

@@ -71,7 +71,8 @@ pub(crate) async fn produce(
     let mut streams = tokio::task::JoinSet::new();
     for stream in 0..options.stream_count() {
         let (sender, receiver) = connector.open().await?;
-        streams.spawn(drive_stream(options.window_of(stream), frame.clone(), end, sender, receiver, tally.clone()));
+        let pace = Pace { interval: options.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)), end };
+        streams.spawn(drive_stream(options.window_of(stream), frame.clone(), pace, sender, receiver, tally.clone()));
     }
     tokio::time::sleep_until(begin.into()).await;
     mark();
@@ -91,10 +92,18 @@ pub(crate) async fn produce(
     Ok(tally.measured)
 }
 
+/// How fast and how long.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Between two frames of a stream, at least. The runtime's timer rounds it up to milliseconds.
+    interval: Option<Duration>,
+    end: Instant,
+}
+
 async fn drive_stream(
     window: usize,
     frame: Bytes,
-    end: Instant,
+    pace: Pace,
     mut sender: Sender,
     receiver: Receiver,
     tally: Arc<Mutex<Tally>>,
@@ -102,9 +111,14 @@ async fn drive_stream(
     let slots = Arc::new(Semaphore::new(window));
     let sent = Arc::new(Mutex::new(VecDeque::with_capacity(window)));
     let acks = tokio::spawn(take_acks(receiver, slots.clone(), sent.clone(), tally));
-    while Instant::now() < end {
+    let mut next = Instant::now();
+    while Instant::now() < pace.end {
         // The end of the run is noticed after an acknowledgement; the drain bounds the wait for it.
         slots.acquire().await?.forget();
+        if let Some(interval) = pace.interval {
+            tokio::time::sleep_until(next.into()).await;
+            next = Instant::now() + interval;
+        }
         sent.lock().expect("no task panicked").push_back(Instant::now());
         sender.send(frame.clone()).await?;
     }

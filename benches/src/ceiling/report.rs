@@ -76,6 +76,8 @@ pub struct Report {
     pub bytes_in_flight: usize,
     /// Streams or connections.
     pub streams: usize,
+    /// Frames per second on each stream, at most; absent without a limit.
+    pub rate_frames_s: Option<f64>,
     /// Runtime of every process.
     pub runtime: Runtime,
     /// Crypto provider; absent without TLS.
@@ -117,6 +119,7 @@ impl Report {
             in_flight: options.frames_in_flight(),
             bytes_in_flight: options.frames_in_flight() * frame_bytes,
             streams: options.stream_count(),
+            rate_frames_s: options.rate,
             runtime: options.runtime,
             crypto: (options.transport != Transport::Tcp).then_some(options.crypto),
             congestion: options.congestion,

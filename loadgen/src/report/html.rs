@@ -96,10 +96,14 @@ fn tiles(html: &mut String, run: &RunFiles) {
         if let Some(median_us) = files.rate_number("response_p50_us") {
             let rate = files.rate_number("target_rate_records_s").unwrap_or(0.0);
             let mut text = format!("median response at {name}, {} records/s", digits(rate));
-            if let Some(ceiling) = run.ceilings.round_trip(files.cell.replication_factor) {
+            for (ceiling, how) in [
+                (run.ceilings.round_trip(files.cell.replication_factor), "back to back"),
+                (run.ceilings.round_trip_at_rate(files.cell.replication_factor), "at that rate"),
+            ] {
+                let Some(ceiling) = ceiling else { continue };
                 let times = digits(median_us / ceiling.latency_us.p50);
-                write!(text, "; {times} × the ceiling's round trip of {}", time(ceiling.latency_us.p50 / 1_000.0))
-                    .expect("string");
+                let round_trip = time(ceiling.latency_us.p50 / 1_000.0);
+                write!(text, "; {times} × the ceiling's round trip {how}, {round_trip}").expect("string");
             }
             tiles.push((time(median_us / 1_000.0), "", text));
         }

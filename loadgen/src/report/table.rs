@@ -61,9 +61,13 @@ fn footer(run: &RunFiles) -> String {
     factors.dedup();
     for factor in factors {
         let Some(ceiling) = run.ceilings.throughput(factor) else { continue };
-        let round_trip = run.ceilings.round_trip(factor).map_or_else(String::new, |report| {
-            format!(", round trip of one record {}", time(report.latency_us.p50 / 1_000.0))
+        let mut round_trip = run.ceilings.round_trip(factor).map_or_else(String::new, |report| {
+            format!(", round trip of one record {} back to back", time(report.latency_us.p50 / 1_000.0))
         });
+        if let Some(report) = run.ceilings.round_trip_at_rate(factor) {
+            let rate = report.rate_frames_s.unwrap_or(0.0);
+            round_trip.push_str(&format!(", {} at {rate} records/s", time(report.latency_us.p50 / 1_000.0)));
+        }
         let transport = ceiling.transport.to_uppercase();
         text.push_str(&format!("Ceiling RF {factor} ({transport}): {} MB/s{round_trip}\n", digits(ceiling.acked_mb_s)));
     }
