@@ -14,9 +14,10 @@ fn main() -> ExitCode {
             let _ = error.print();
             std::process::exit(0);
         }
-        // What is wrong stands in the first line; the rest repeats the usage.
+        // What is wrong stands in the first paragraph; the rest repeats the usage.
         let text = error.to_string();
-        let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let paragraph = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        let sentence = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
         eprintln!("minisr-loadgen: {sentence} (--help shows the flags)");
         std::process::exit(1);
     });

@@ -80,6 +80,8 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     let mut ceilings = Ceilings::default();
     measure_ceilings(&settings, &ceiling_runs, &mut ceilings, &mut progress).await;
     let target = Target::start(&settings).await?;
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
     let facts = RunFacts {
         run_id: &run_id,
         settings: &settings,
