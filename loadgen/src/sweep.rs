@@ -302,6 +302,10 @@ async fn watch_step(
             }
         }
     };
+    if begin.is_some() && end.is_none() {
+        // With nothing to read back the result comes with the end of the window, and may be seen before it.
+        end = Some((mark(), ask_log_end(by_growth)));
+    }
     let _ = load_over.send(true);
     let (watcher, lag_max) = looks.await.context("the watching task failed")?;
     let (produced, reading, window_begin, broken) = match loaded {
