@@ -13,11 +13,11 @@ default:
 
 # build what `bench` and `chaos` run, optimised
 build:
-    cargo build --profile dist --locked -p minisr-broker -p minisr-cluster -p minisr-loadgen -p minisr-chaos -p minisr-benches --bins
+    cargo build --release --locked -p minisr-broker -p minisr-cluster -p minisr-loadgen -p minisr-chaos -p minisr-benches --bins
 
 # sweep acks × replication factor × min.insync.replicas on an embedded three-broker cluster (about 5 minutes)
 bench *ARGS: build
-    {{ target }}/dist/minisr-loadgen sweep {{ ARGS }}
+    {{ target }}/release/minisr-loadgen sweep {{ ARGS }}
 
 # everything that must pass: unit, story and property tests, real processes, 500 simulated seeds, a chaos smoke run
 test: _binaries
@@ -27,7 +27,7 @@ test: _binaries
 
 # two minutes of kill -9 on a live cluster, then the proof that nothing committed is lost
 chaos *ARGS: build
-    {{ target }}/dist/minisr-chaos run {{ ARGS }}
+    {{ target }}/release/minisr-chaos run {{ ARGS }}
 
 # run SEEDS seeds of the simulator, each twice
 sim SEEDS="500" *ARGS:
@@ -39,15 +39,15 @@ sim-replay SEED *ARGS:
 
 # write the HTML report of a run again (default: the newest)
 report *ARGS: build
-    {{ target }}/dist/minisr-loadgen report {{ ARGS }}
+    {{ target }}/release/minisr-loadgen report {{ ARGS }}
 
 # compare two runs
 compare A B: build
-    {{ target }}/dist/minisr-loadgen compare {{ A }} {{ B }}
+    {{ target }}/release/minisr-loadgen compare {{ A }} {{ B }}
 
 # the ceiling of this machine: the same bytes through the same hops, and nothing else
 ceiling *ARGS: build
-    {{ target }}/dist/minisr-ceiling {{ ARGS }}
+    {{ target }}/release/minisr-ceiling {{ ARGS }}
 
 # criterion benches of the parts
 bench-parts *ARGS:
