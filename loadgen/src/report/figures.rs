@@ -39,7 +39,7 @@ pub fn sample(cell: &Cell) -> String {
 /// Latency by percentile, one line for each cell.
 pub fn percentiles(run: &RunFiles, series: Series) -> Option<String> {
     let (width, height) = (860.0, 460.0);
-    let area = Area { left: 78.0, right: width - 14.0, top: 14.0, bottom: height - 56.0 };
+    let area = Area { left: 78.0, right: width - 30.0, top: 14.0, bottom: height - 56.0 };
     let drawn: Vec<_> = run
         .cells
         .iter()

@@ -103,7 +103,7 @@ fn tiles(html: &mut String, run: &RunFiles) {
                 let Some(ceiling) = ceiling else { continue };
                 let times = digits(median_us / ceiling.latency_us.p50);
                 let round_trip = time(ceiling.latency_us.p50 / 1_000.0);
-                write!(text, "; {times} × the ceiling's round trip {how}, {round_trip}").expect("string");
+                write!(text, "; {times} × the ceiling {how} ({round_trip})").expect("string");
             }
             tiles.push((time(median_us / 1_000.0), "", text));
         }
