@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use minisr_logic::{Millis, TopicPartition};
 
 /// A lower bound of the next tick for each partition that wants one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Deadlines {
     by_time: BTreeSet<(Millis, TopicPartition)>,
     of: BTreeMap<TopicPartition, Millis>,

@@ -8,7 +8,7 @@ use thiserror::Error;
 pub use minisr_logic::partition::{AlterPartitionError, AppendError};
 
 /// Why a partition of a fetch (or an epoch query) got no data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Hash)]
 pub enum FetchError {
     /// 3, or 100 when the request named the topic by id.
     #[error("this broker hosts no such partition")]

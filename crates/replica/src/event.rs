@@ -94,7 +94,7 @@ pub struct Append {
 }
 
 /// Who fetches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reader {
     /// Another broker's replica: reads up to the log end, and its offsets are acknowledgements.
     Replica {
@@ -111,7 +111,7 @@ pub enum Reader {
 }
 
 /// How far a consumer reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Isolation {
     /// Up to the high watermark.
     #[default]
@@ -121,7 +121,7 @@ pub enum Isolation {
 }
 
 /// Several partitions of one leader, asked for at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FetchRequest {
     /// Who asks.
     pub reader: Reader,
@@ -136,7 +136,7 @@ pub struct FetchRequest {
 }
 
 /// One partition of a [`FetchRequest`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FetchPartition {
     /// Which.
     pub partition: TopicPartition,
@@ -156,14 +156,14 @@ pub struct FetchPartition {
 }
 
 /// The answer to a [`FetchRequest`]: one entry for each partition asked, in the same order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FetchReply {
     /// The partitions.
     pub partitions: Vec<FetchedPartition>,
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FetchedPartition {
     /// Which.
     pub partition: TopicPartition,
@@ -172,7 +172,7 @@ pub struct FetchedPartition {
 }
 
 /// Data of one partition, and what the leader's cursors were when it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fetched {
     /// Whole batches, as stored, in pieces that follow one another without gap; shared with the log's tail, not
     /// copied. The first may begin before the offset asked for.

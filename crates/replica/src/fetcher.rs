@@ -10,6 +10,7 @@
 //! its metadata costs a moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 use minisr_logic::partition::Position;
 use minisr_logic::{BrokerId, Millis, TopicPartition};
@@ -20,7 +21,7 @@ use crate::event::FetcherId;
 const BACKOFF_MIN_MS: u64 = 20;
 
 /// All fetch loops of this broker.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Fetchers {
     loops: BTreeMap<FetcherId, Fetcher>,
     assigned: BTreeMap<TopicPartition, FetcherId>,
@@ -29,7 +30,7 @@ pub(crate) struct Fetchers {
     due: BTreeSet<FetcherId>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Fetcher {
     partitions: BTreeMap<TopicPartition, Backoff>,
     in_flight: Option<InFlight>,
@@ -42,7 +43,7 @@ struct Fetcher {
     rotation: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 struct Backoff {
     failures: u32,
     until: Option<Millis>,
@@ -51,7 +52,7 @@ struct Backoff {
 }
 
 /// A fetch that is under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct InFlight {
     correlation: u64,
     deadline: Millis,
@@ -82,6 +83,22 @@ impl Backoff {
 }
 
 impl Fetchers {
+    /// For [`crate::Shard::fingerprint`]: correlations are left out, since they only tell answers apart.
+    pub(crate) fn fingerprint(&self, state: &mut impl Hasher) {
+        for (id, it) in &self.loops {
+            (id, &it.partitions, it.backoff, it.stale, it.partition_retry_at).hash(state);
+            it.in_flight.as_ref().map(|in_flight| (in_flight.deadline, &in_flight.asked)).hash(state);
+            (it.rotation % it.partitions.len().max(1)).hash(state);
+        }
+        (self.loops.len(), &self.assigned, &self.due).hash(state);
+    }
+
+    /// Whether an answer with this correlation would be taken.
+    pub(crate) fn awaits(&self, id: FetcherId, correlation: u64) -> bool {
+        let in_flight = self.loops.get(&id).and_then(|fetcher| fetcher.in_flight.as_ref());
+        in_flight.is_some_and(|in_flight| in_flight.correlation == correlation)
+    }
+
     /// Fetch this partition from `leader` from now on. Called for every new leader epoch.
     pub(crate) fn assign(&mut self, partition: TopicPartition, leader: BrokerId, config: &Config) {
         self.unassign(partition);

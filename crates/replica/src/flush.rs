@@ -5,12 +5,13 @@
 //! that were written when it began; a log that was cut meanwhile ignores it ([`minisr_storage::SyncTarget`]).
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use minisr_logic::TopicPartition;
 use minisr_storage::SyncTarget;
 
 /// How much of a log to sync.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Extent {
     /// The segments that take no more writes.
     Rolled,
@@ -19,7 +20,7 @@ pub(crate) enum Extent {
 }
 
 /// One log's share of a round.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Share {
     pub(crate) partition: TopicPartition,
     pub(crate) target: SyncTarget,
@@ -30,14 +31,14 @@ pub(crate) struct Share {
 }
 
 /// What waits, and what runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Flusher<H> {
     waiting: BTreeMap<TopicPartition, Extent>,
     rounds: u64,
     running: Option<Round<H>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Round<H> {
     number: u64,
     shares: Vec<Share>,
@@ -51,6 +52,14 @@ impl<H> Default for Flusher<H> {
 }
 
 impl<H> Flusher<H> {
+    /// For [`crate::Shard::fingerprint`]: the number of rounds is left out, since it only tells answers apart.
+    pub(crate) fn fingerprint(&self, state: &mut impl Hasher) {
+        self.waiting.hash(state);
+        if let Some(round) = &self.running {
+            (&round.shares, round.files.len()).hash(state);
+        }
+    }
+
     /// This log has something to sync.
     pub(crate) fn request(&mut self, partition: TopicPartition, extent: Extent) {
         let wanted = self.waiting.entry(partition).or_insert(extent);

@@ -27,6 +27,7 @@ mod describe;
 mod error;
 mod event;
 mod fetcher;
+mod fingerprint;
 mod flush;
 mod follow;
 mod isr;

@@ -23,7 +23,7 @@ use crate::event::{Append, Fetched};
 use crate::settings::TopicSettings;
 
 /// One hosted partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Partition<D: Disk> {
     pub(crate) key: TopicPartition,
     /// The topic's name, as in the directory's name.
@@ -82,6 +82,11 @@ pub(crate) fn directory_name(topic: &str, partition: i32) -> String {
 }
 
 impl<D: Disk> Partition<D> {
+    /// What else decides its future, for [`crate::Shard::fingerprint`].
+    pub(crate) fn private_state(&self) -> (Offset, Offset, bool, usize) {
+        (self.recovery_point_max, self.recovery_point_written, self.appended_lately, self.segments_seen)
+    }
+
     /// Makes the directory of a partition that this broker has never hosted, and its empty log.
     pub(crate) fn create(
         disk: &mut D,

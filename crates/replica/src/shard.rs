@@ -26,7 +26,7 @@ use crate::upkeep::Upkeep;
 use crate::waiting::WaitingFetches;
 
 /// Every replica of one broker. See the crate's documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shard<D: Disk> {
     pub(crate) config: Config,
     pub(crate) root: PathBuf,

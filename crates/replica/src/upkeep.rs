@@ -12,7 +12,7 @@ use crate::output::{Notice, Output};
 use crate::shard::Shard;
 
 /// When each kind of periodic work is due.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Upkeep {
     high_watermarks_at: Millis,
     recovery_points_at: Millis,

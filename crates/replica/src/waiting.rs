@@ -12,14 +12,14 @@ use minisr_logic::{BrokerId, Millis, TopicPartition};
 use crate::event::{FetchRequest, Reader, Ticket};
 
 /// A fetch that waits.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Waiting {
     pub(crate) request: FetchRequest,
     deadline: Millis,
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct WaitingFetches {
     by_ticket: BTreeMap<Ticket, Waiting>,
     by_partition: BTreeMap<TopicPartition, BTreeSet<Ticket>>,

@@ -41,7 +41,7 @@ pub struct Entry {
 /// All file operations that the crates above need.
 pub trait Disk {
     /// An open file: cheap to hold, closed on drop.
-    type File: Debug;
+    type File: Clone + Debug;
     /// Permission to sync one file or directory, which may travel to another thread. On the real disk it carries
     /// its own `sync`; a simulator hands it back to [`Disk::sync`] at the moment of its choice.
     type SyncHandle: Clone + Debug + Send + 'static;

@@ -37,6 +37,7 @@ pub mod journal;
 pub mod poison;
 pub mod recovery;
 
+mod fingerprint;
 mod index;
 mod log;
 mod segment;

@@ -76,7 +76,7 @@ pub struct SyncRound<H> {
 }
 
 /// What a finished sync round proves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SyncTarget {
     /// Everything below this offset is durable, unless the log was truncated meanwhile.
     pub offset: i64,
@@ -85,7 +85,7 @@ pub struct SyncTarget {
 }
 
 /// A partition's log on some disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Log<D: Disk> {
     pub(crate) directory: PathBuf,
     pub(crate) config: LogConfig,
@@ -110,6 +110,11 @@ pub struct Log<D: Disk> {
 }
 
 impl<D: Disk> Log<D> {
+    /// What an outstanding sync round is compared with, for [`Log::fingerprint`].
+    pub(crate) const fn sync_state(&self) -> (u64, u64, u64, bool) {
+        (self.truncations, self.names, self.names_synced, self.directory_synced)
+    }
+
     /// Puts together a log from opened segments; for recovery.
     pub(crate) fn assemble(
         directory: PathBuf,

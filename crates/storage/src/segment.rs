@@ -117,7 +117,7 @@ impl Scanner {
 }
 
 /// One segment of a log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Segment<D: Disk> {
     pub(crate) base_offset: i64,
     /// Length of the data file.

@@ -11,7 +11,7 @@ use crate::header::BatchHeader;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Piece {
     base_offset: i64,
     end_offset: i64,
@@ -19,7 +19,7 @@ struct Piece {
 }
 
 /// A bounded queue of appended pieces, contiguous in offsets and ending at the log's end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tail {
     pieces: VecDeque<Piece>,
     bytes: usize,

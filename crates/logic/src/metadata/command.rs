@@ -9,7 +9,7 @@ use crate::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartitio
 pub const PRODUCER_ID_BLOCK_LEN: i64 = 1_000;
 
 /// One entry of the metadata log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Command {
     /// A broker process announces itself. The index of this entry becomes its broker epoch; it starts fenced.
@@ -113,7 +113,7 @@ pub enum Command {
 }
 
 /// Where a new topic's replicas go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Assignment {
     /// Replica i of partition p on broker (p + i) mod n of the usable brokers in order of id.
@@ -128,7 +128,7 @@ pub enum Assignment {
 }
 
 /// A member of a proposed ISR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct IsrMember {
     /// The broker.

@@ -14,7 +14,7 @@ use crate::{Epoch, Millis, Offset};
 pub struct Ticket(pub u64);
 
 /// What a producer waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Acks {
     /// `acks=0`: nothing, ever.
     None,
@@ -26,7 +26,7 @@ pub enum Acks {
 
 /// Why an append is not acknowledged. The number is Kafka's code; "nothing appended" means that this attempt's
 /// records are nowhere and never will be, otherwise the outcome is unknown to the producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppendError {
     /// 3: this broker hosts no such partition. Nothing appended.
     UnknownPartition,
@@ -113,7 +113,7 @@ impl fmt::Display for AppendError {
 impl std::error::Error for AppendError {}
 
 /// A producer that waits for the high watermark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Waiting {
     /// Whom to answer.
     pub ticket: Ticket,
@@ -126,7 +126,7 @@ pub struct Waiting {
 }
 
 /// Those who wait for the high watermark. See the module's documentation for the order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct PendingAcks {
     by_offset: BTreeMap<(Offset, u64), Waiting>,
     by_deadline: BTreeSet<(Millis, Offset, u64)>,

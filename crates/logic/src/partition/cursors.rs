@@ -14,7 +14,7 @@
 use crate::Offset;
 
 /// What a replica's copy must be before it counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AckPolicy {
     /// Written: replication is the durability.
     #[default]
@@ -24,7 +24,7 @@ pub enum AckPolicy {
 }
 
 /// The positions. Fields are read through getters; each change keeps the order or panics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursors {
     policy: AckPolicy,
     log_start: Offset,

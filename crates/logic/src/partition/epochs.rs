@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::{Epoch, Offset};
 
 /// Where an epoch ends in somebody's log: the answer of [`EpochCache::end_offset_for`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EpochEnd {
     /// The epoch that the answer is about: the one asked for or the nearest lower one known.
     pub epoch: Epoch,
@@ -18,7 +18,7 @@ pub struct EpochEnd {
 }
 
 /// An ordered map from epoch to first offset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EpochCache {
     starts: BTreeMap<Epoch, Offset>,
 }

@@ -13,14 +13,14 @@ use super::replica::LogState;
 use crate::{BrokerId, Epoch, Offset};
 
 /// A follower's state beyond its log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Follower {
     leader: Option<BrokerId>,
     epoch: Epoch,
 }
 
 /// Where a follower stands: what its next fetch says, and what an answer is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     /// The leader epoch it follows in.
     pub epoch: Epoch,

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use crate::{BrokerId, Epoch, Millis, PartitionEpoch, metadata};
 
 /// Why an AlterPartition was not applied, by what the leader may do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AlterPartitionError {
     /// 107: a proposed member is fenced, shutting down, or of another broker epoch. Certainly not applied: the leader
     /// goes back to the committed ISR.
@@ -50,7 +50,7 @@ impl From<&metadata::AlterPartitionError> for AlterPartitionError {
 }
 
 /// What the controller committed in answer to an AlterPartition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IsrCommitted {
     /// The partition's leader epoch there.
     pub leader_epoch: Epoch,
@@ -61,7 +61,7 @@ pub struct IsrCommitted {
 }
 
 /// A change of ISR that the controller has been asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposal {
     /// Distinguishes answers.
     pub correlation: u64,
@@ -72,7 +72,7 @@ pub struct Proposal {
 }
 
 /// Settled and proposed ISR.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Isr {
     settled: BTreeSet<BrokerId>,
     partition_epoch: PartitionEpoch,

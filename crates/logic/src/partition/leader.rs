@@ -21,7 +21,7 @@ use super::replica::{LogState, Members, Settings};
 use crate::{BrokerEpoch, BrokerId, Epoch, Millis, Offset};
 
 /// A leader's state beyond its log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Leader {
     me: BrokerId,
     epoch: Epoch,
@@ -37,7 +37,7 @@ pub struct Leader {
 }
 
 /// What a leader knows of one follower, all of it from this leader epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FollowerProgress {
     /// Its log end as it counts; `None` until its first fetch in this epoch.
     counted: Option<Offset>,
@@ -69,7 +69,7 @@ pub enum Admitted {
 }
 
 /// An acknowledged batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Committed {
     /// Offset of its first record.
     pub base_offset: Offset,

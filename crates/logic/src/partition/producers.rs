@@ -16,7 +16,7 @@ use crate::{Millis, Offset};
 pub const BATCHES_KEPT: usize = 5;
 
 /// What the leader and the followers must know of a batch, read from its header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BatchSummary {
     /// Number of offsets the batch takes: last offset delta + 1, at least 1.
     pub records: i32,
@@ -27,7 +27,7 @@ pub struct BatchSummary {
 }
 
 /// An idempotent producer's marks on a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProducerBatch {
     /// Producer id, ≥ 0.
     pub id: i64,
@@ -38,7 +38,7 @@ pub struct ProducerBatch {
 }
 
 /// A batch as remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SeenBatch {
     /// Sequence of the first record.
     pub first_sequence: i32,
@@ -59,7 +59,7 @@ pub enum SequenceCheck {
     Duplicate(SeenBatch),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Producer {
     epoch: i16,
     last_batches: VecDeque<SeenBatch>,
@@ -67,7 +67,7 @@ struct Producer {
 }
 
 /// All idempotent producers of one partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Producers {
     by_id: BTreeMap<i64, Producer>,
 }

@@ -17,7 +17,7 @@ use super::producers::Producers;
 use crate::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch};
 
 /// The settings that decisions depend on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// `replica.lag.time.max.ms`.
     pub replica_lag_time_max_ms: u64,
@@ -34,7 +34,7 @@ impl Settings {
 }
 
 /// The assigned replicas, their brokers' registrations, and min.insync.replicas.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Members {
     brokers: BTreeMap<BrokerId, Option<(BrokerEpoch, bool)>>,
     min_isr: usize,
@@ -84,7 +84,7 @@ impl Members {
 }
 
 /// What the metadata says of the partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// Who leads.
     pub leader: Option<BrokerId>,
@@ -99,7 +99,7 @@ pub struct View {
 }
 
 /// A replica's log as decisions see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct LogState {
     /// Its positions.
     pub cursors: Cursors,
@@ -158,7 +158,7 @@ impl LogState {
 }
 
 /// What a replica does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Role {
     /// Leads.
     Leader(Box<Leader>),
@@ -206,7 +206,7 @@ pub enum PositionCheck {
 }
 
 /// One partition's copy on one broker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Replica {
     me: BrokerId,
     settings: Settings,

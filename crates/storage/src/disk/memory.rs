@@ -8,6 +8,7 @@
 //! A file whose name was not synced is lost with all its bytes, synced or not.
 
 mod fault;
+mod fingerprint;
 mod undo;
 
 pub use fault::{Fault, Operation};
@@ -24,13 +25,13 @@ type Id = u64;
 
 const ROOT: Id = 0;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Node {
     File(Id),
     Directory(Id),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum NameChange {
     Put(String, Node),
     Remove(String),

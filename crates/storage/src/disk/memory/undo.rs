@@ -3,7 +3,7 @@
 use super::Survives;
 use std::io;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Change {
     /// `len` bytes were written at `position` of a file that was `len_before` long, over these `overwritten` bytes.
     Write { position: usize, len: usize, len_before: usize, overwritten: Vec<u8> },
@@ -12,7 +12,7 @@ enum Change {
 }
 
 /// The content of one file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct FileContent {
     bytes: Vec<u8>,
     /// Changes since the last sync, oldest first.
@@ -22,6 +22,11 @@ pub(super) struct FileContent {
 }
 
 impl FileContent {
+    /// Feeds the bytes alone into `state`.
+    pub(super) fn hash_bytes(&self, state: &mut impl std::hash::Hasher) {
+        std::hash::Hash::hash(&self.bytes, state);
+    }
+
     pub(super) const fn len(&self) -> usize {
         self.bytes.len()
     }
