@@ -428,7 +428,7 @@ fn author(command: &Command) -> Option<BrokerId> {
         | Command::AllocateProducerIds { broker: id, .. } => Some(*id),
         Command::CreateTopic { .. }
         | Command::DeleteTopic { .. }
-        | Command::ElectPreferredLeader { .. }
+        | Command::ElectLeader { .. }
         | Command::AlterTopicConfigs { .. } => None,
     }
 }

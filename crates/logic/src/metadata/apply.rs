@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::check::{assert_partition, assert_partition_step};
 use super::command::{Assignment, Command, IsrMember, PRODUCER_ID_BLOCK_LEN, Reply};
+use super::elect_leader::elect_leader;
 use super::election::{Change, changed};
 use super::errors::{
-    AlterPartitionError, BrokerEpochError, CommandError, CreateTopicError, DeleteTopicError, ElectLeaderError,
-    RegisterError, TopicConfigError, UnfenceError,
+    AlterPartitionError, BrokerEpochError, CommandError, CreateTopicError, DeleteTopicError, RegisterError,
+    TopicConfigError, UnfenceError,
 };
-use super::image::{Image, MIN_INSYNC_REPLICAS, Partition, Registration, Topic};
+use super::image::{Image, MIN_INSYNC_REPLICAS, Partition, Registration, Topic, UNCLEAN_LEADER_ELECTION_ENABLE};
 use super::placement::place;
 use super::topic_name::{collide, validate_topic_name};
 use crate::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartition};
@@ -48,7 +49,7 @@ pub fn apply(image: &mut Image, index: u64, command: Command) -> Result<Reply, C
             check_broker_epoch(image, broker, broker_epoch).map_err(AlterPartitionError::from)?;
             Ok(alter_partition(image, key, broker, leader_epoch, partition_epoch, &new_isr)?)
         }
-        Command::ElectPreferredLeader { key } => Ok(elect_preferred_leader(image, key)?),
+        Command::ElectLeader { key, election } => Ok(elect_leader(image, key, election)?),
         Command::AllocateProducerIds { broker, broker_epoch } => {
             check_broker_epoch(image, broker, broker_epoch)?;
             let first = image.next_producer_id;
@@ -182,6 +183,7 @@ fn first_record(image: &Image, replicas: Vec<BrokerId>) -> Partition {
         leader,
         leader_epoch: Epoch(0),
         partition_epoch: PartitionEpoch(0),
+        last_unclean_epoch: None,
     }
 }
 
@@ -254,23 +256,6 @@ fn alter_partition(
     Ok(partition_reply(settled))
 }
 
-fn elect_preferred_leader(image: &mut Image, key: TopicPartition) -> Result<Reply, ElectLeaderError> {
-    let topic = image.topic(key.topic).cloned().ok_or(ElectLeaderError::UnknownPartition)?;
-    let partition = topic.partition(key.partition).ok_or(ElectLeaderError::UnknownPartition)?;
-    let preferred = partition.replicas[0];
-    if partition.leader == Some(preferred) {
-        return Err(ElectLeaderError::ElectionNotNeeded);
-    }
-    if !partition.isr.contains(&preferred) {
-        return Err(ElectLeaderError::PreferredLeaderNotAvailable { preferred });
-    }
-    let change = Change { prefer_first: true, ..Change::default() };
-    let new = changed(partition, change, topic.min_insync_replicas(partition), |it| image.is_active(it))
-        .expect("the leader changes");
-    put_partition(image, key, new.clone());
-    Ok(partition_reply(new))
-}
-
 fn alter_topic_configs(
     image: &mut Image,
     topic_id: TopicId,
@@ -312,7 +297,11 @@ fn check_broker_epoch(image: &Image, id: BrokerId, epoch: BrokerEpoch) -> Result
 }
 
 fn is_valid_config(name: &str, value: &str) -> bool {
-    name != MIN_INSYNC_REPLICAS || value.parse::<i32>().is_ok_and(|it| it >= 1)
+    match name {
+        MIN_INSYNC_REPLICAS => value.parse::<i32>().is_ok_and(|it| it >= 1),
+        UNCLEAN_LEADER_ELECTION_ENABLE => value.to_ascii_lowercase().parse::<bool>().is_ok(),
+        _ => true,
+    }
 }
 
 /// Takes a broker, which must be inactive by now, out of every ISR.
@@ -347,7 +336,7 @@ fn update_partitions(image: &mut Image, update: impl Fn(&Image, &Topic, &Partiti
     }
 }
 
-fn put_partition(image: &mut Image, key: TopicPartition, new: Partition) {
+pub(super) fn put_partition(image: &mut Image, key: TopicPartition, new: Partition) {
     assert_partition(image, &new);
     let topic = Arc::make_mut(&mut image.topics).get_mut(&key.topic).expect("the topic exists");
     let slot = &mut Arc::make_mut(topic).partitions[usize::try_from(key.partition).expect("not negative")];
@@ -359,7 +348,7 @@ fn put_broker(image: &mut Image, new: Registration) {
     Arc::make_mut(&mut image.brokers).insert(new.id, Arc::new(new));
 }
 
-fn partition_reply(partition: Partition) -> Reply {
+pub(super) fn partition_reply(partition: Partition) -> Reply {
     Reply::Partition {
         leader: partition.leader,
         leader_epoch: partition.leader_epoch,

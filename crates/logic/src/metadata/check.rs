@@ -89,6 +89,7 @@ fn partition_fault(image: &Image, partition: &Partition) -> Option<(u8, &'static
         (11, "a broker is in ISR and ELR", elr.iter().any(|id| isr.contains(id))),
         (11, "the leader is not in the ISR", leader.is_some_and(|id| !isr.contains(&id))),
         (12, "an ISR without a leader", leader.is_none() && !isr.is_empty()),
+        (2, "an unclean election in a later epoch", partition.last_unclean_epoch > Some(partition.leader_epoch)),
         (14, "an ISR member is fenced or shutting down", isr.iter().any(|id| !image.is_active(*id))),
     ];
     faults.into_iter().find_map(|(invariant, fault, broken)| broken.then_some((invariant, fault)))
@@ -159,6 +160,7 @@ mod tests {
             leader: Some(BrokerId(1)),
             leader_epoch: Epoch(4),
             partition_epoch: PartitionEpoch(9),
+            last_unclean_epoch: None,
         };
         partition(&mut record);
         brokers(&mut registered);
@@ -190,7 +192,7 @@ mod tests {
     #[test]
     fn check_rings_for_every_doctored_partition() {
         type Case = (u8, fn(&mut Partition));
-        let cases: [Case; 7] = [
+        let cases: [Case; 8] = [
             (11, |it| it.replicas.clear()),
             (11, |it| it.isr.push(BrokerId(9))),
             (11, |it| it.isr.push(BrokerId(1))),
@@ -198,6 +200,7 @@ mod tests {
             (11, |it| it.elr.push(BrokerId(2))),
             (11, |it| it.leader = Some(BrokerId(3))),
             (12, |it| it.leader = None),
+            (2, |it| it.last_unclean_epoch = Some(Epoch(5))),
         ];
         for (i, (invariant, doctor)) in cases.into_iter().enumerate() {
             assert_eq!(violated(&doctored(doctor, |_| {})), invariant, "case {i}");

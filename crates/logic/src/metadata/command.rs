@@ -91,10 +91,12 @@ pub enum Command {
         /// The proposed ISR, each member with the broker epoch under which it fetched.
         new_isr: Vec<IsrMember>,
     },
-    /// Gives leadership to the preferred (first) replica if it is in the ISR.
-    ElectPreferredLeader {
+    /// Elects a leader of one partition, for another reason than that somebody joined or left.
+    ElectLeader {
         /// The partition.
         key: TopicPartition,
+        /// By which rule.
+        election: Election,
     },
     /// Hands a broker a block of [`PRODUCER_ID_BLOCK_LEN`] producer ids that nobody else ever gets.
     AllocateProducerIds {
@@ -109,6 +111,24 @@ pub enum Command {
         topic_id: TopicId,
         /// Setting name to its new value; `None` removes it.
         changes: BTreeMap<String, Option<String>>,
+    },
+}
+
+/// By which rule [`Command::ElectLeader`] elects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Election {
+    /// The preferred (first) replica, if it is in the ISR.
+    Preferred,
+    /// Any active replica, if there is no leader and none can be elected cleanly: an operator asks for it, knowing
+    /// that committed records may be lost.
+    Unclean,
+    /// The same by setting: refused unless the topic's `unclean.leader.election.enable` allows it, or it has none and
+    /// the brokers' does.
+    UncleanIfEnabled {
+        /// The brokers' `unclean.leader.election.enable`, as the proposing controller has it: apply may look at no
+        /// setting of the broker it happens to run on.
+        by_default: bool,
     },
 }
 

@@ -22,7 +22,7 @@ pub enum CommandError {
     DeleteTopic(DeleteTopicError),
     /// Changing an ISR.
     AlterPartition(AlterPartitionError),
-    /// Electing a preferred leader.
+    /// Electing a leader on request.
     ElectLeader(ElectLeaderError),
     /// Changing topic settings.
     TopicConfig(TopicConfigError),
@@ -213,19 +213,21 @@ pub enum AlterPartitionError {
     },
 }
 
-/// Why a preferred leader was not elected.
+/// Why a leader was not elected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ElectLeaderError {
-    /// No such partition.
+    /// 3: no such partition.
     UnknownPartition,
-    /// It leads already.
+    /// 84: the preferred leader leads already; or, for an unclean election, somebody does.
     ElectionNotNeeded,
-    /// It is not in the ISR.
+    /// 80: the preferred leader is not in the ISR.
     PreferredLeaderNotAvailable {
         /// The preferred leader.
         preferred: BrokerId,
     },
+    /// 83: no replica is active, or the settings do not allow an unclean election (any more).
+    EligibleLeadersNotAvailable,
 }
 
 /// Why topic settings were not changed.
@@ -344,6 +346,7 @@ impl ElectLeaderError {
             Self::UnknownPartition => 3,
             Self::ElectionNotNeeded => 84,
             Self::PreferredLeaderNotAvailable { .. } => 80,
+            Self::EligibleLeadersNotAvailable => 83,
         }
     }
 }
@@ -490,10 +493,11 @@ impl fmt::Display for ElectLeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownPartition => write!(f, "no such partition"),
-            Self::ElectionNotNeeded => write!(f, "the preferred leader leads already"),
+            Self::ElectionNotNeeded => write!(f, "the partition has the leader it should have"),
             Self::PreferredLeaderNotAvailable { preferred } => {
                 write!(f, "the preferred leader {preferred} is not in the ISR")
             }
+            Self::EligibleLeadersNotAvailable => write!(f, "no replica is available that may lead"),
         }
     }
 }

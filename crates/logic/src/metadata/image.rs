@@ -90,6 +90,9 @@ pub struct Partition {
     pub leader_epoch: Epoch,
     /// Raised at every change of this record.
     pub partition_epoch: PartitionEpoch,
+    /// The leader epoch that the latest unclean election began, if there ever was one: what had been committed before
+    /// may be gone.
+    pub last_unclean_epoch: Option<Epoch>,
 }
 
 /// How a topic differs between two images.
@@ -188,6 +191,17 @@ impl Image {
             .map(|(key, _)| key)
     }
 
+    /// The partitions that an unclean election by setting would give a leader: nobody leads, nobody can be elected
+    /// cleanly, some replica is active, and the topic's `unclean.leader.election.enable`, or `by_default`, allows it.
+    pub fn awaiting_unclean_election(&self, by_default: bool) -> impl Iterator<Item = TopicPartition> {
+        self.topics().filter(move |topic| topic.unclean_election_enabled(by_default)).flat_map(move |topic| {
+            (0..)
+                .zip(&topic.partitions)
+                .filter(|(_, it)| it.leader.is_none() && it.replicas.iter().any(|id| self.is_active(*id)))
+                .map(|(index, _)| TopicPartition { topic: topic.id, partition: index })
+        })
+    }
+
     /// The first producer id not yet handed out.
     #[must_use]
     pub fn next_producer_id(&self) -> i64 {
@@ -237,6 +251,12 @@ impl Topic {
         let wanted = configured.unwrap_or(self.default_min_insync_replicas).max(1);
         usize::try_from(wanted).expect("at least 1").min(partition.replicas.len())
     }
+
+    /// `unclean.leader.election.enable` in force for this topic: its own setting or the brokers'.
+    #[must_use]
+    pub fn unclean_election_enabled(&self, by_default: bool) -> bool {
+        self.configs.get(UNCLEAN_LEADER_ELECTION_ENABLE).map_or(by_default, |value| value.eq_ignore_ascii_case("true"))
+    }
 }
 
 impl Partition {
@@ -253,5 +273,6 @@ impl Partition {
     }
 }
 
-/// The one topic setting that apply itself needs.
+/// The topic settings that apply itself needs.
 pub(super) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+pub(super) const UNCLEAN_LEADER_ELECTION_ENABLE: &str = "unclean.leader.election.enable";

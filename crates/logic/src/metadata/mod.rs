@@ -19,13 +19,15 @@
 //! * 29: every applied command passed its epoch checks at apply; equal logs give equal images.
 //! * 30: broker epochs are unique and rise; a producer id is handed out once.
 //!
-//! Elections are clean only (see [`Partition`]): out of the ISR, and when that is empty out of the ELR (KIP-966).
-//! A partition whose ISR and ELR are both empty waits for an operator, since electing its last-known leader would be
-//! an unclean election.
+//! Elections are clean (see [`Partition`]): out of the ISR, and when that is empty out of the ELR (KIP-966). A partition
+//! in which nobody of either can lead waits for one of them, or for [`Command::ElectLeader`] with an unclean
+//! [`Election`]: somebody asked for it, or `unclean.leader.election.enable` says so. Electing the last-known leader is
+//! an unclean election too. [`Partition::last_unclean_epoch`] tells that there was one.
 
 mod apply;
 mod check;
 mod command;
+mod elect_leader;
 mod election;
 mod errors;
 mod image;
@@ -34,7 +36,7 @@ mod topic_name;
 
 pub use apply::apply;
 pub use check::{InvariantViolation, check_step};
-pub use command::{Assignment, Command, IsrMember, PRODUCER_ID_BLOCK_LEN, Reply};
+pub use command::{Assignment, Command, Election, IsrMember, PRODUCER_ID_BLOCK_LEN, Reply};
 pub use errors::{
     AlterPartitionError, AssignmentFault, BrokerEpochError, CommandError, CreateTopicError, DeleteTopicError,
     ElectLeaderError, RegisterError, TopicConfigError, UnfenceError,

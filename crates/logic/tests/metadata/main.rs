@@ -1,5 +1,6 @@
 //! The metadata state machine from outside: stories of single races, and properties of random command sequences.
 
+mod elections;
 mod properties;
 mod stories;
 mod vocabulary;

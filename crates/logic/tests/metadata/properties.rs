@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use minisr_logic::metadata::{Assignment, Command, CommandError, Image, IsrMember, Reply, apply, check_step};
+use minisr_logic::metadata::{Assignment, Command, CommandError, Election, Image, IsrMember, Reply, apply, check_step};
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartition};
 use proptest::prelude::*;
 
@@ -45,7 +45,14 @@ fn command(image: &Image, (kind, a, b, c, stale): Draw) -> Command {
             default_min_insync_replicas: i32::from(a % 3) + 1,
         },
         13 if a % 4 == 0 => Command::DeleteTopic { topic_id },
-        13 | 14 => Command::ElectPreferredLeader { key },
+        13 | 14 => Command::ElectLeader {
+            key,
+            election: match stale % 8 {
+                0 => Election::Unclean,
+                1 => Election::UncleanIfEnabled { by_default: a % 2 == 0 },
+                _ => Election::Preferred,
+            },
+        },
         15 => Command::AllocateProducerIds { broker: id, broker_epoch: epoch },
         16 => Command::AlterTopicConfigs {
             topic_id,
@@ -129,7 +136,10 @@ proptest! {
                 if new.leader_epoch == old.leader_epoch { continue }
                 if let Some(leader) = new.leader {
                     let entitled = old.isr.contains(&leader) || old.isr.iter().all(|it| !after.is_active(*it)) && old.elr.contains(&leader);
-                    assert!(entitled, "{leader} leads {new:?} after {old:?} by {command:?}");
+                    let asked = matches!(command, Command::ElectLeader { election, .. } if *election != Election::Preferred);
+                    let is_unclean = new.last_unclean_epoch == Some(new.leader_epoch);
+                    assert!(entitled != (asked && is_unclean), "{leader} leads {new:?} after {old:?} by {command:?}");
+                    assert!(!is_unclean || (new.isr == [leader] && new.elr.is_empty()), "{new:?}");
                 }
             }
         });

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use minisr_logic::metadata::{
-    AlterPartitionError, Assignment, Command, CommandError, RegisterError, Reply, TopicChange, UnfenceError, apply,
+    AlterPartitionError, Assignment, Command, CommandError, Election, RegisterError, Reply, TopicChange, UnfenceError,
+    apply,
 };
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartition};
 
@@ -382,7 +383,7 @@ fn controlled_shutdown_hands_over_and_a_clean_return_finds_its_claim() {
 #[test]
 fn preferred_leader_returns_only_from_within_the_isr() {
     let mut cluster = Cluster::with_topic(2, 1);
-    let elect = Command::ElectPreferredLeader { key: P0 };
+    let elect = Command::ElectLeader { key: P0, election: Election::Preferred };
     assert_eq!(cluster.apply(elect.clone()).unwrap_err().kafka_code(), 84);
     cluster.fence(1);
     cluster.restart(1, true);

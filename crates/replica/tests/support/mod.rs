@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use minisr_logic::metadata::{Assignment, Command, CommandError, Image, IsrMember, RegisterError, Reply, apply};
+use minisr_logic::metadata::{
+    Assignment, Command, CommandError, Election, Image, IsrMember, RegisterError, Reply, apply,
+};
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch, TopicId, TopicPartition};
 use minisr_replica::{
     Acks, AlterPartition, AlterPartitionError, Append, AppendError, Appended, Config, Event, FetchPartition,
@@ -282,7 +284,7 @@ impl Cluster {
     /// Gives leadership to the first replica.
     pub fn elect_preferred(&mut self) {
         let key = self.key();
-        self.command(Command::ElectPreferredLeader { key }).expect("in the ISR");
+        self.command(Command::ElectLeader { key, election: Election::Preferred }).expect("in the ISR");
     }
 
     // ---- time and messages ---------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 //! What befalls the cluster, drawn by the plan's weights, and the healing of all of it.
 
-use minisr_logic::metadata::Command;
+use minisr_logic::metadata::{Command, Election};
 use minisr_logic::{BrokerId, Offset, TopicPartition};
 use minisr_storage::disk::memory::{Survives, Unsynced};
 
@@ -72,7 +72,7 @@ impl Cluster {
             FaultKind::PreferredElection => {
                 let keys: Vec<TopicPartition> = self.controller.image.imbalanced().collect();
                 for key in keys {
-                    self.propose(Command::ElectPreferredLeader { key }, None);
+                    self.propose(Command::ElectLeader { key, election: Election::Preferred }, None);
                 }
             }
         }
