@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::durability::{InSync, Loss};
 use crate::plan::FaultKind;
 
 /// Hurts a cluster while it is written to, heals it, reads everything back, and judges.
@@ -21,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Start a cluster, write, inject faults, heal, read back, compare replicas, judge
     Run(RunArgs),
+    /// Lose every choice of N replicas of a partition; say whether writes, reads and committed data survive
+    Durability(DurabilityArgs),
 }
 
 /// How to run.
@@ -95,6 +98,120 @@ pub struct RunArgs {
     /// Print the verdict as JSON on standard output
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is lost, and who writes.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Exit codes: 0 as promised; 1 error; 2 a promise was broken; 3 nothing was tested.")]
+pub struct DurabilityArgs {
+    /// Replicas of the partition
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub replication_factor: i16,
+    /// min.insync.replicas
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub min_insync_replicas: i16,
+    /// acks of the writer: 0, 1 or all
+    #[arg(long, default_value = "all", value_name = "ACKS")]
+    pub acks: Acks,
+    /// Replicas lost together
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub losses: usize,
+    /// How they are lost: killed and started again later, or killed and their disks emptied
+    #[arg(long, default_value = "kill", value_name = "LOSS")]
+    pub loss: Loss,
+    /// Replicas in sync when the losses begin: all, or no more than min.insync.replicas (the worst case)
+    #[arg(long, default_value = "full", value_name = "SET")]
+    pub in_sync: InSync,
+    /// Brokers, all of them voters [default: the replicas, and at least enough for a majority to survive]
+    #[arg(long, value_name = "N")]
+    pub brokers: Option<usize>,
+    /// At most this many choices of victims, evenly selected
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub choices_max: usize,
+    /// Milliseconds during which the followers are frozen before the losses
+    #[arg(long, default_value_t = 300, value_name = "MS")]
+    pub freeze_ms: u64,
+    /// Seconds to wait for a write to be acknowledged while the victims are down
+    #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
+    pub observe: f64,
+    /// The broker program [default: minisr-broker beside this program, or $MINISR_BROKER]
+    #[arg(long, value_name = "FILE")]
+    pub broker_binary: Option<PathBuf>,
+    /// Keep the cluster's directory
+    #[arg(long)]
+    pub keep: bool,
+    /// Print the verdict as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl DurabilityArgs {
+    /// Refuses what cannot work, with a sentence.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!((1..=9).contains(&self.replication_factor), "--replication-factor must be 1 to 9");
+        anyhow::ensure!(
+            (1..=self.replication_factor).contains(&self.min_insync_replicas),
+            "--min-insync-replicas must be 1 to the replication factor ({})",
+            self.replication_factor
+        );
+        anyhow::ensure!(
+            self.losses <= self.replication_factor as usize,
+            "--losses must be at most the replication factor ({})",
+            self.replication_factor
+        );
+        anyhow::ensure!(
+            self.in_sync == InSync::Full || self.losses <= self.min_insync_replicas as usize,
+            "--in-sync minimal has only min.insync.replicas ({}) replicas to lose",
+            self.min_insync_replicas
+        );
+        anyhow::ensure!(self.observe.is_finite() && self.observe > 0.0, "--observe must be a positive number");
+        anyhow::ensure!(self.choices_max >= 1, "--choices-max must be at least 1");
+        anyhow::ensure!(
+            self.brokers() >= self.replication_factor as usize,
+            "--brokers must be at least the replication factor ({})",
+            self.replication_factor
+        );
+        Ok(())
+    }
+
+    /// How many brokers there are: a majority outlives all that is down at once.
+    pub fn brokers(&self) -> usize {
+        let set_aside = match self.in_sync {
+            InSync::Full => 0,
+            InSync::Minimal => (self.replication_factor - self.min_insync_replicas).max(0) as usize,
+        };
+        self.brokers.unwrap_or_else(|| (self.replication_factor as usize).max(2 * (self.losses + set_aside) + 1))
+    }
+
+    /// How long a step may take that must succeed.
+    pub fn bound(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(20)
+    }
+}
+
+/// When a write counts for its writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Acks {
+    /// Never answered.
+    #[value(name = "0")]
+    None,
+    /// When the leader has it.
+    #[value(name = "1")]
+    Leader,
+    /// When every in-sync replica has it.
+    #[value(name = "all", alias = "-1")]
+    All,
+}
+
+impl Acks {
+    /// Kafka's number.
+    pub fn number(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Leader => 1,
+            Self::All => -1,
+        }
+    }
 }
 
 /// What clients talk.

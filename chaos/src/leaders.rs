@@ -2,17 +2,20 @@
 //! parts of a run that must not share the producers' opinions.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use minisr_client::connection::{Connection, ConnectionConfig};
+use minisr_client::connection::{Connection, ConnectionConfig, ReplyTo, decode};
 use minisr_client::{Address, Dialer};
+use minisr_wire::batch::BatchBuilder;
 use minisr_wire::messages::create_topics_request::CreatableTopic;
 use minisr_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use minisr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use minisr_wire::messages::{CreateTopicsRequest, FetchRequest, ListOffsetsRequest, TopicName};
+use minisr_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use minisr_wire::messages::{CreateTopicsRequest, FetchRequest, ListOffsetsRequest, ProduceRequest, TopicName};
 use minisr_wire::protocol::Request;
 use minisr_wire::{ErrorCode, StrBytes, batch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::history::{Read, Slot, Value};
@@ -24,6 +27,15 @@ pub enum End {
     Latest,
     /// At the first record.
     Earliest,
+}
+
+/// What became of one write that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// Acknowledged; with acks=0, handed to the connection.
+    Acked,
+    /// Refused with this code.
+    Refused(ErrorCode),
 }
 
 /// Connections to brokers, one each, opened when needed.
@@ -118,6 +130,47 @@ impl Leaders {
         Ok(reads)
     }
 
+    /// Writes one record that holds `value`, once. An error is a write whose fate is unknown.
+    pub async fn produce(&mut self, leader: i32, slot: Slot, acks: i16, value: u64) -> anyhow::Result<Written> {
+        let (name, index) = &self.slots[usize::from(slot)];
+        let mut builder = BatchBuilder::new(128);
+        builder.append(wall_clock_ms(), None, Some(&encode_value(Value(value), 8)), &[]);
+        let bytes = builder.finish(batch::Producer::NONE);
+        let partition = PartitionProduceData::default().with_index(*index).with_records(Some(bytes));
+        let topic = TopicProduceData::default().with_name(topic_name(name)).with_partition_data(vec![partition]);
+        let request = ProduceRequest::default()
+            .with_transactional_id(None)
+            .with_acks(acks)
+            .with_timeout_ms(self.bound.as_millis() as i32)
+            .with_topic_data(vec![topic]);
+        let answer = timeout(self.bound, self.exchange_produce(leader, &request, acks)).await;
+        let answer = answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} ms", self.bound.as_millis())));
+        if answer.is_err() {
+            self.forget(leader);
+        }
+        answer.with_context(|| format!("broker {leader}"))
+    }
+
+    async fn exchange_produce(&mut self, leader: i32, request: &ProduceRequest, acks: i16) -> anyhow::Result<Written> {
+        let connection = self.connection(leader).await?;
+        let version = connection.versions().highest::<ProduceRequest>(11)?;
+        if acks == 0 {
+            let (written, mut told) = mpsc::unbounded_channel();
+            connection.send_produce(request, version, ReplyTo::Written(written, 0))?;
+            told.recv().await.context("the connection ended")?.result?;
+            return Ok(Written::Acked);
+        }
+        let (reply, answered) = oneshot::channel();
+        connection.send_produce(request, version, ReplyTo::Oneshot(reply))?;
+        let response = decode::<ProduceRequest>(answered.await??, version)?;
+        let code =
+            response.responses.iter().flat_map(|topic| &topic.partition_responses).map(|it| it.error_code).next();
+        match ErrorCode(code.context("the partition is not in the answer")?) {
+            ErrorCode::NONE => Ok(Written::Acked),
+            code => Ok(Written::Refused(code)),
+        }
+    }
+
     /// Creates a topic through any broker; it already existing is fine.
     pub async fn create_topic(
         &mut self,
@@ -148,12 +201,17 @@ impl Leaders {
         let answer = timeout(self.bound, self.exchange(broker, request, version_max)).await;
         let answer = answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} ms", self.bound.as_millis())));
         if answer.is_err() {
-            self.connections.remove(&broker);
-            if let Some(address) = self.addresses.get(&broker) {
-                self.dialer.forget(address);
-            }
+            self.forget(broker);
         }
         answer.with_context(|| format!("broker {broker}"))
+    }
+
+    /// The next question opens a new connection.
+    fn forget(&mut self, broker: i32) {
+        self.connections.remove(&broker);
+        if let Some(address) = self.addresses.get(&broker) {
+            self.dialer.forget(address);
+        }
     }
 
     async fn exchange<R: Request>(
@@ -162,14 +220,18 @@ impl Leaders {
         request: &R,
         version_max: i16,
     ) -> anyhow::Result<R::Response> {
+        let connection = self.connection(broker).await?;
+        let version = connection.versions().highest::<R>(version_max)?;
+        Ok(connection.call(request, version).await?)
+    }
+
+    async fn connection(&mut self, broker: i32) -> anyhow::Result<&Connection> {
         if self.connections.get(&broker).is_none_or(Connection::is_closed) {
             let address = self.addresses.get(&broker).context("no such broker")?;
             let connection = Connection::open(&self.dialer, address, ConnectionConfig::named(self.name)).await?;
             self.connections.insert(broker, connection);
         }
-        let connection = &self.connections[&broker];
-        let version = connection.versions().highest::<R>(version_max)?;
-        Ok(connection.call(request, version).await?)
+        Ok(&self.connections[&broker])
     }
 
     fn slot(&self, topic: &TopicName, index: i32) -> Option<Slot> {
@@ -180,6 +242,10 @@ impl Leaders {
 
 fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+fn wall_clock_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
 }
 
 /// Decodes what a fetch returned from `offset` on; the first batch may begin before it.
@@ -215,7 +281,7 @@ pub fn encode_value(value: Value, record_bytes: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use minisr_wire::batch::{BatchBuilder, Producer};
+    use minisr_wire::batch::Producer;
 
     #[test]
     fn leaders_records_before_the_offset_are_left_out() {

@@ -7,6 +7,7 @@ pub mod availability;
 pub mod check;
 pub mod cli;
 pub mod display;
+pub mod durability;
 pub mod history;
 pub mod injector;
 pub mod leaders;

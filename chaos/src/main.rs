@@ -4,14 +4,14 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use minisr_chaos::cli::{Cli, Command, RunArgs};
-use minisr_chaos::run;
+use minisr_chaos::cli::{Cli, Command, DurabilityArgs, RunArgs};
+use minisr_chaos::{durability, run};
 
 /// Interrupted by Ctrl-C or SIGTERM: an error of no interest.
 const INTERRUPTED: u8 = 1;
 
 fn main() -> ExitCode {
-    let Command::Run(args) = match Cli::try_parse() {
+    let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => {
             let _ = error.print();
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         tokio::select! {
-            code = carry_out(&args) => code,
+            code = carry_out(&command) => code,
             () = interrupted() => {
                 eprintln!("minisr-chaos: interrupted; ending the brokers");
                 INTERRUPTED
@@ -42,7 +42,32 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn carry_out(args: &RunArgs) -> u8 {
+async fn carry_out(command: &Command) -> u8 {
+    match command {
+        Command::Run(args) => carry_out_run(args).await,
+        Command::Durability(args) => carry_out_durability(args).await,
+    }
+}
+
+async fn carry_out_durability(args: &DurabilityArgs) -> u8 {
+    match durability::run(args).await {
+        Ok(verdict) => {
+            let text = if args.json {
+                serde_json::to_string_pretty(&verdict).unwrap_or_else(|error| error.to_string())
+            } else {
+                verdict.table()
+            };
+            let _ = writeln!(std::io::stdout(), "{text}");
+            verdict.exit_code()
+        }
+        Err(error) => {
+            eprintln!("minisr-chaos: {error:#}");
+            1
+        }
+    }
+}
+
+async fn carry_out_run(args: &RunArgs) -> u8 {
     match run::run(args).await {
         Ok(verdict) => {
             let text = if args.json {

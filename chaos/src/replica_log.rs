@@ -7,6 +7,8 @@ use std::path::Path;
 
 use minisr_wire::batch;
 
+use crate::leaders::decode_value;
+
 /// What one batch is, as far as replicas must agree on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch {
@@ -65,6 +67,27 @@ impl ReplicaLog {
             log.problems.push(problem);
         }
         Ok(Some(log))
+    }
+
+    /// The values of all records in the log of `topic`-`partition`, as far as they can be decoded.
+    pub fn values(data: &Path, topic: &str, partition: i32) -> io::Result<Vec<u64>> {
+        let dir = data.join(format!("{topic}-{partition}"));
+        let mut values = Vec::new();
+        if !dir.is_dir() {
+            return Ok(values);
+        }
+        for entry in fs::read_dir(&dir)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "log") {
+                continue;
+            }
+            let bytes = fs::read(&path)?;
+            for view in batch::iter(&bytes).map_while(Result::ok) {
+                let records = batch::records(&view).into_iter().flatten().map_while(Result::ok);
+                values.extend(records.map(|record| decode_value(record.value).0));
+            }
+        }
+        Ok(values)
     }
 
     fn segment(&mut self, file: &str, bytes: &[u8]) {

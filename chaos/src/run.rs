@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn run_without_faults_or_acks_is_invalid() {
         let args = <crate::cli::Cli as clap::Parser>::parse_from(["minisr-chaos", "run"]);
-        let crate::cli::Command::Run(args) = args.command;
+        let crate::cli::Command::Run(args) = args.command else { unreachable!("`run` was asked for") };
         assert_eq!(invalid(&args, &History::default(), &Injected::default(), 10.0).len(), 2);
     }
 }
