@@ -1,15 +1,16 @@
 //! Runs seeds: each twice, since a run that cannot be repeated cannot be trusted or replayed.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::cluster::{Cluster, Outcome};
-use crate::plan::{FaultKind, Plan};
+use crate::cluster::{Cluster, Outcome, faults};
+use crate::invariants::Violation;
+use crate::plan::Plan;
+use crate::schedule::Schedule;
+use crate::shrink::shrink;
 use crate::trace::Keep;
 
 /// Why a seed failed.
@@ -21,6 +22,8 @@ pub struct Failure {
     pub what: String,
     /// The last lines of the trace, as far as they are known.
     pub tail: Vec<String>,
+    /// The violated invariant; `None` when two runs of one seed differ.
+    pub violation: Option<Violation>,
 }
 
 /// What all runs together were like.
@@ -72,7 +75,7 @@ impl Summary {
         if self.seeds < COVERAGE_SEEDS_MIN {
             return Vec::new();
         }
-        let faults = FaultKind::ALL.into_iter().map(FaultKind::name);
+        let faults = faults::ALL.iter().map(|it| it.name);
         MUST_HAPPEN.into_iter().chain(faults).filter(|it| self.counts.get(it).is_none_or(|count| *count == 0)).collect()
     }
 }
@@ -80,28 +83,43 @@ impl Summary {
 /// Runs a plan twice and compares the traces.
 pub fn run_twice(plan: &Plan, canary: bool) -> Result<Outcome, Failure> {
     let seed = plan.seed;
-    let first = run_once(plan, canary, Keep::Tail)?;
-    if let Some(violation) = &first.violation {
-        return Err(Failure { seed, what: violation.to_string(), tail: first.tail });
+    let first = run_once(plan, canary, Keep::Tail);
+    if let Some(violation) = first.violation {
+        return Err(Failure { seed, what: violation.to_string(), tail: first.tail, violation: Some(violation) });
     }
-    let second = run_once(plan, canary, Keep::Tail)?;
+    let second = run_once(plan, canary, Keep::Tail);
     if first.trace_hash != second.trace_hash {
-        return Err(Failure { seed, what: first_difference(plan, canary), tail: Vec::new() });
+        return Err(Failure { seed, what: first_difference(plan, canary), tail: Vec::new(), violation: None });
     }
     Ok(first)
 }
 
-/// Runs a plan once. A panic (an assertion of the code under test) is a failure like any other.
-pub fn run_once(plan: &Plan, canary: bool, keep: Keep) -> Result<Outcome, Failure> {
-    let run = || {
-        let cluster = Cluster::new(plan.clone(), keep);
-        if canary { cluster.with_canary().run() } else { cluster.run() }
-    };
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Failure {
-        seed: plan.seed,
-        what: format!("panic: {}", panic_message(panic.as_ref())),
-        tail: Vec::new(),
-    })
+/// Runs a plan once, drawing the events. They are in the outcome.
+#[must_use]
+pub fn run_once(plan: &Plan, canary: bool, keep: Keep) -> Outcome {
+    let cluster = Cluster::new(plan.clone(), keep);
+    if canary { cluster.with_canary().run() } else { cluster.run() }
+}
+
+/// Runs a schedule. Nothing is drawn but the ordinary delays.
+#[must_use]
+pub fn replay(schedule: &Schedule, keep: Keep) -> Outcome {
+    Cluster::new(schedule.plan.clone(), keep).with_events(schedule.events.clone()).run()
+}
+
+/// The schedule of a seed, and what running it was like.
+#[must_use]
+pub fn record(plan: &Plan, canary: bool) -> (Schedule, Outcome) {
+    let outcome = run_once(plan, canary, Keep::Tail);
+    (Schedule { plan: plan.clone(), events: outcome.events.clone() }, outcome)
+}
+
+/// Shrinks the schedule of a failing seed to a short story; `None` if the seed does not fail.
+#[must_use]
+pub fn shrink_seed(plan: &Plan, canary: bool) -> Option<Schedule> {
+    let (schedule, outcome) = record(plan, canary);
+    outcome.violation?;
+    Some(shrink(schedule, |schedule| replay(schedule, Keep::Tail).violation))
 }
 
 /// Runs many seeds on all cores; stops at the first failure (the lowest failed seed of those that had begun).
@@ -141,20 +159,11 @@ pub fn run_seeds(
 
 /// Runs a plan twice more, every line kept, and quotes the first that differs.
 fn first_difference(plan: &Plan, canary: bool) -> String {
-    let lines = |run: Result<Outcome, Failure>| run.map(|outcome| outcome.lines).unwrap_or_default();
-    let first = lines(run_once(plan, canary, Keep::All));
-    let second = lines(run_once(plan, canary, Keep::All));
+    let first = run_once(plan, canary, Keep::All).lines;
+    let second = run_once(plan, canary, Keep::All).lines;
     let differs = first.iter().zip(&second).position(|(a, b)| a != b);
     match differs {
         Some(at) => format!("two runs differ, first in line {}:\n  {}\n  {}", at + 1, first[at], second[at]),
         None => format!("two runs differ; one has {} lines, the other {}", first.len(), second.len()),
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a message")
 }

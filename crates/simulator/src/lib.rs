@@ -5,6 +5,8 @@
 //! metadata log, clients, a network that loses, repeats, delays and cuts, machines that stop, stall and lose power.
 //!
 //! * [`plan`]: what a seed decides beforehand.
+//! * [`schedule`]: a run as a list of events, which can be replayed with parts taken out; [`scenario`]: the same as text.
+//! * [`shrink`]: makes a failing list short.
 //! * [`cluster`]: the world and its queue of events.
 //! * [`state`]: what is seen of it.
 //! * [`invariants`]: what must hold after each step, one file each.
@@ -14,6 +16,10 @@ pub mod campaign;
 pub mod cluster;
 mod dice;
 pub mod invariants;
+mod panics;
 pub mod plan;
+pub mod scenario;
+pub mod schedule;
+pub mod shrink;
 pub mod state;
 pub mod trace;

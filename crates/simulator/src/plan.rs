@@ -2,15 +2,20 @@
 //! fault strikes. Each fault is switched on for a part of the seeds only (swarm testing), since faults mask each
 //! other when all happen all the time.
 
+use std::collections::BTreeMap;
+
 use minisr_replica::FlushPolicy;
 
-use crate::dice::Dice;
+use crate::cluster::faults::{self, FaultType};
+use crate::dice::{Dice, Roll};
 
 /// The plan of one run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The seed it was drawn from.
+    /// The seed it was drawn from, and of all that is drawn in the run.
     pub seed: u64,
+    /// Whether pauses that are otherwise drawn are the shortest ones; for shrunk failures.
+    pub calm: bool,
     /// Brokers, ids from 1.
     pub brokers: i32,
     /// Partitions of the one topic.
@@ -35,16 +40,23 @@ pub struct Plan {
     pub replica_fetchers: u32,
     /// How long faults and load last.
     pub safety_ms: u64,
+    /// Largest ordinary network delay.
+    pub delay_max_ms: u64,
     /// Producers.
-    pub producers: u32,
+    pub producers: Vec<ProducerKind>,
     /// Consumers.
     pub consumers: u32,
+    /// What is drawn while the seed runs, and recorded as events.
+    pub rates: Rates,
+}
+
+/// How often what is drawn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
     /// Mean pause between two batches of one producer.
     pub produce_pause_ms: u64,
     /// Mean pause between two faults.
     pub fault_pause_ms: u64,
-    /// Largest ordinary network delay.
-    pub delay_max_ms: u64,
     /// Messages lost, of 1,000.
     pub loss_permille: u64,
     /// Requests delivered twice, of 1,000.
@@ -53,124 +65,79 @@ pub struct Plan {
     pub slow_permille: u64,
     /// Controller proposals or their answers lost, of 1,000.
     pub proposal_loss_permille: u64,
-    /// Relative weights of the faults, by [`FaultKind`].
-    pub weights: [u64; FaultKind::ALL.len()],
+    /// Relative weights of the faults, by name.
+    pub weights: BTreeMap<&'static str, u64>,
 }
 
-/// What may be done to the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FaultKind {
-    /// kill -9: the page cache survives.
-    KillProcess,
-    /// The machine loses power: un-flushed data is gone, in part or whole.
-    PowerLoss,
-    /// All brokers are killed at once (power loss where that is switched on, otherwise processes).
-    KillAll,
-    /// SIGSTOP, later SIGCONT.
-    Pause,
-    /// SIGTERM, later a start.
-    CleanRestart,
-    /// One direction of one link is cut.
-    CutOneWay,
-    /// A broker is cut off from everybody.
-    Isolate,
-    /// A broker is cut off from the controller only.
-    CutController,
-    /// Another controller takes over.
-    ControllerChange,
-    /// The controller fences a live broker.
-    FalseFence,
-    /// Leadership is given back to the preferred replicas.
-    PreferredElection,
-}
-
-impl FaultKind {
-    /// All of them, in the order of [`Plan::weights`].
-    pub const ALL: [Self; 11] = [
-        Self::KillProcess,
-        Self::PowerLoss,
-        Self::KillAll,
-        Self::Pause,
-        Self::CleanRestart,
-        Self::CutOneWay,
-        Self::Isolate,
-        Self::CutController,
-        Self::ControllerChange,
-        Self::FalseFence,
-        Self::PreferredElection,
-    ];
-
-    /// Name for reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::KillProcess => "kill-process",
-            Self::PowerLoss => "power-loss",
-            Self::KillAll => "kill-all",
-            Self::Pause => "pause",
-            Self::CleanRestart => "clean-restart",
-            Self::CutOneWay => "cut-one-way",
-            Self::Isolate => "isolate",
-            Self::CutController => "cut-controller",
-            Self::ControllerChange => "controller-change",
-            Self::FalseFence => "false-fence",
-            Self::PreferredElection => "preferred-election",
-        }
-    }
+/// What a producer asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProducerKind {
+    /// acks=all, idempotent.
+    Idempotent,
+    /// acks=all.
+    All,
+    /// acks=1.
+    Leader,
+    /// acks=0.
+    None,
 }
 
 impl Plan {
     /// Draws the plan of a seed.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
-        // Another stream than the run's own, so that a setting given on the command line does not shift the plan.
-        let mut dice = Dice::new(seed ^ 0x9e37_79b9_7f4a_7c15);
-        let brokers = *dice.pick(&[3, 3, 3, 3, 4, 5]);
-        let replication_factor = *dice.pick(&[1, 2, 2, 3, 3, 3, 3]);
-        let min_insync_replicas = dice.between(1, replication_factor) as i32;
-        let flush = match dice.below(4) {
+        let mut dice = Dice::new(seed, false);
+        let mut roll = dice.roll(0, "plan", 0);
+        let brokers = *roll.pick(&[3, 3, 3, 3, 4, 5]);
+        let replication_factor = *roll.pick(&[1, 2, 2, 3, 3, 3, 3]);
+        let min_insync_replicas = roll.between(1, replication_factor) as i32;
+        let flush = match roll.below(4) {
             0 | 1 => FlushPolicy::Never,
-            2 => FlushPolicy::Interval { interval_ms: dice.between(20, 2_000) },
+            2 => FlushPolicy::Interval { interval_ms: roll.between(20, 2_000) },
             _ => FlushPolicy::Commit,
         };
-        let session_timeout_ms = dice.between(600, 2_500);
-        let lag_time_max_ms = dice.between(400, 2_500);
-        let rate = |dice: &mut Dice, on_permille: u64, max: u64| {
-            if dice.chance(on_permille) { dice.between(1, max) } else { 0 }
-        };
-        let mut weights = [0; FaultKind::ALL.len()];
-        for (weight, kind) in weights.iter_mut().zip(FaultKind::ALL) {
-            let on_permille = match kind {
-                FaultKind::PowerLoss => 450,
-                FaultKind::KillAll => 200,
-                _ => 550,
-            };
-            *weight = rate(&mut dice, on_permille, 10);
-        }
+        let session_timeout_ms = roll.between(600, 2_500);
+        let lag_time_max_ms = roll.between(400, 2_500);
+        // Each has a roll of its own, so that a new one does not change the others.
+        let weight = |it: &FaultType| (it.name, rate(&mut dice.roll(0, it.name, 0), it.seeds_permille, 10));
+        let weights = faults::ALL.iter().map(weight).collect();
+        let mut rates = dice.roll(0, "rates", 0);
+        // Most load is acks=all and idempotent: that is what may not be lost.
+        let kinds = [
+            ProducerKind::Idempotent,
+            ProducerKind::Idempotent,
+            ProducerKind::All,
+            ProducerKind::Leader,
+            ProducerKind::None,
+        ];
+        let producers = (0..roll.between(1, 4)).map(|_| *roll.pick(&kinds)).collect();
         Self {
             seed,
+            calm: false,
             brokers,
-            partitions: dice.between(1, 3) as i32,
+            partitions: roll.between(1, 3) as i32,
             replication_factor: replication_factor as i16,
             min_insync_replicas,
             flush,
-            segment_bytes: *dice.pick(&[600, 2_000, 1 << 20]),
+            segment_bytes: *roll.pick(&[600, 2_000, 1 << 20]),
             session_timeout_ms,
-            heartbeat_interval_ms: session_timeout_ms / dice.between(3, 6),
+            heartbeat_interval_ms: session_timeout_ms / roll.between(3, 6),
             lag_time_max_ms,
-            fetch_wait_max_ms: (lag_time_max_ms / dice.between(3, 6)).max(80),
-            replica_fetchers: dice.between(1, 2) as u32,
-            safety_ms: dice.between(4_000, 15_000),
-            producers: dice.between(1, 4) as u32,
-            consumers: dice.between(1, 2) as u32,
-            produce_pause_ms: dice.between(20, 300),
-            fault_pause_ms: dice.between(150, 2_000),
-            delay_max_ms: dice.between(2, 40),
-            loss_permille: rate(&mut dice, 400, 40),
-            duplicate_permille: rate(&mut dice, 400, 60),
-            slow_permille: rate(&mut dice, 400, 60),
-            proposal_loss_permille: rate(&mut dice, 400, 150),
-            weights,
+            fetch_wait_max_ms: (lag_time_max_ms / roll.between(3, 6)).max(80),
+            replica_fetchers: roll.between(1, 2) as u32,
+            safety_ms: roll.between(4_000, 15_000),
+            delay_max_ms: roll.between(2, 40),
+            producers,
+            consumers: roll.between(1, 2) as u32,
+            rates: Rates {
+                produce_pause_ms: rates.between(20, 300),
+                fault_pause_ms: rates.between(150, 2_000),
+                loss_permille: rate(&mut rates, 400, 40),
+                duplicate_permille: rate(&mut rates, 400, 60),
+                slow_permille: rate(&mut rates, 400, 60),
+                proposal_loss_permille: rate(&mut rates, 400, 150),
+                weights,
+            },
         }
     }
 
@@ -180,20 +147,26 @@ impl Plan {
     pub const fn convergence_ms(&self) -> u64 {
         2 * (self.lag_time_max_ms + self.session_timeout_ms) + 6_000
     }
+}
 
+impl Rates {
     /// Draws a fault; `None` when this seed has none at all.
-    pub fn draw_fault(&self, dice: &mut Dice) -> Option<FaultKind> {
-        let total: u64 = self.weights.iter().sum();
+    pub fn draw_fault(&self, roll: &mut Roll) -> Option<FaultType> {
+        let total: u64 = self.weights.values().sum();
         if total == 0 {
             return None;
         }
-        let mut left = dice.below(total);
-        for (kind, weight) in FaultKind::ALL.into_iter().zip(self.weights) {
-            if left < weight {
-                return Some(kind);
+        let mut left = roll.below(total);
+        for (name, weight) in &self.weights {
+            if left < *weight {
+                return faults::named(name);
             }
             left -= weight;
         }
         unreachable!("the weights add up to the total");
     }
+}
+
+fn rate(roll: &mut Roll, on_permille: u64, max: u64) -> u64 {
+    if roll.chance(on_permille) { roll.between(1, max) } else { 0 }
 }

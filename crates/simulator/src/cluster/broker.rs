@@ -16,10 +16,11 @@ use minisr_replica::{
 use minisr_storage::disk::Disk;
 use minisr_storage::disk::memory::{MemoryDisk, MemorySync};
 
-use super::message::{Message, Node, Produce, Purpose, Request, Response};
+use super::message::{Message, Produce, Purpose, Request, Response};
 use super::observe::{Mirror, batches_of, definitely_absent};
 use super::{Cluster, Event};
 use crate::plan::Plan;
+use crate::schedule::Node;
 use crate::state::{Attempt, Fact};
 
 /// Where each broker keeps its logs.
@@ -133,9 +134,9 @@ impl Cluster {
             broker.metadata_kept
         };
         // It knows the metadata up to some point before it went down, as its own log or snapshot has it.
-        let from = self.dice.between(0, kept);
+        let from = kept - self.roll("kept metadata", id.0 as u64).between(0, kept);
         let image = Image::clone(&self.controller.images[from as usize]);
-        let incarnation = self.dice.bits128();
+        let incarnation = self.roll("incarnation", id.0 as u64).bits128();
         let config = shard_config(&self.plan, id);
         let broker = self.brokers.get_mut(&id).expect("a broker of this cluster");
         let opened = Shard::open(&mut broker.disk, Path::new(DATA), config, Millis(self.now));
@@ -160,7 +161,7 @@ impl Cluster {
         self.trace.write(self.now, format_args!("start {id} life {life} at metadata {from}: {report:?}"));
         self.observe_recovery(id);
         self.step_shard(id, [ShardEvent::Image(Arc::new(image))]);
-        let pause = self.dice.between(0, 20);
+        let pause = self.roll("first heartbeat", id.0 as u64).between(0, 20);
         self.schedule(pause, Event::Heartbeat { broker: id, life });
     }
 
@@ -193,7 +194,7 @@ impl Cluster {
             return;
         }
         self.call(Node::Broker(id), Node::Controller, body, purpose, CALL_TIMEOUT_MS);
-        let pause = pause * self.dice.between(8, 10) / 10;
+        let pause = pause * self.roll("heartbeat", id.0 as u64).between(8, 10) / 10;
         self.schedule(pause, Event::Heartbeat { broker: id, life });
     }
 
@@ -205,7 +206,7 @@ impl Cluster {
         self.trace.write(self.now, format_args!("stopped {id}: {closed:?}"));
         self.count("clean-stops", 1);
         self.note_process_end(id, true);
-        let pause = self.dice.between(10, 1_500);
+        let pause = self.roll("stopped", id.0 as u64).between(10, 1_500);
         self.schedule(pause, Event::Start { broker: id });
     }
 
@@ -215,20 +216,21 @@ impl Cluster {
         run.known_index = run.known_index.max(index);
         if run.image.version() < run.known_index {
             let life = self.brokers[&id].life;
-            let pause = self.dice.between(0, self.plan.delay_max_ms);
+            let pause = self.roll("apply", id.0 as u64).between(0, self.plan.delay_max_ms);
             self.schedule(pause, Event::ApplyMetadata { broker: id, life });
         }
     }
 
     /// Applies a part or all of what is known of the metadata log, in order; the shard may see only some versions.
     pub(super) fn apply_metadata(&mut self, id: BrokerId) {
+        let mut roll = self.roll("apply", id.0 as u64);
         let Some(run) = self.brokers.get_mut(&id).and_then(|it| it.run.as_mut()) else { return };
         let (from, to) = (run.image.version(), run.known_index);
         if from >= to {
             return;
         }
-        let until = if self.dice.chance(700) { to } else { self.dice.between(from + 1, to) };
-        let shows_all = self.dice.chance(600);
+        let until = if roll.chance(700) { to } else { roll.between(from + 1, to) };
+        let shows_all = roll.chance(600);
         let mut events = Vec::new();
         for index in from + 1..=until {
             let committed = Arc::clone(&self.controller.images[index as usize]);
@@ -246,7 +248,7 @@ impl Cluster {
             broker.life
         };
         if until < to {
-            let pause = self.dice.between(1, self.plan.delay_max_ms * 3);
+            let pause = roll.between(1, self.plan.delay_max_ms * 3);
             self.schedule(pause, Event::ApplyMetadata { broker: id, life });
         }
         // One step each, so that the invariants see what each of them did.
@@ -515,8 +517,9 @@ impl Cluster {
                 let life = self.brokers[&id].life;
                 let handles = self.running(id).shard.take_sync(round);
                 // A sync covers what was written before it began; what is written meanwhile may or may not be in.
-                let results = if self.dice.chance(500) { Some(self.sync_files(id, &handles)) } else { None };
-                let pause = self.dice.between(1, 40);
+                let mut roll = self.roll("sync", id.0 as u64);
+                let results = if roll.chance(500) { Some(self.sync_files(id, &handles)) } else { None };
+                let pause = roll.between(1, 40);
                 self.schedule(pause, Event::SyncDone { broker: id, life, round, handles, results });
             }
             Output::Notice(notice) => {
@@ -533,7 +536,7 @@ impl Cluster {
 
     fn arm_timer(&mut self, id: BrokerId) {
         let now = self.now;
-        let late = self.dice.below(4);
+        let late = self.roll("timer", id.0 as u64).between(0, 3);
         let broker = self.brokers.get_mut(&id).expect("a broker of this cluster");
         let life = broker.life;
         let Some(run) = broker.run.as_mut() else { return };

@@ -14,10 +14,12 @@ use minisr_replica::{
 use minisr_wire::batch::{BatchBuilder, Producer as Marks};
 
 use super::broker::CALL_TIMEOUT_MS;
-use super::message::{Node, Produce, Purpose, Request, Response};
+use super::message::{Produce, Purpose, Request, Response};
 use super::observe::batches_of;
 use super::{Cluster, Event};
 use crate::invariants::Violation;
+use crate::plan::ProducerKind;
+use crate::schedule::{Action, Node};
 use crate::state::{Attempt, Fact};
 
 /// Batches in flight for one partition, as idempotent clients allow.
@@ -76,15 +78,13 @@ impl Producer {
 impl Cluster {
     pub(super) fn add_clients(&mut self) {
         let partitions = self.plan.partitions as usize;
-        for index in 0..self.plan.producers {
-            // Most load is acks=all and idempotent: that is what may not be lost.
-            let (acks, idempotent) = *self.dice.pick(&[
-                (Acks::All, true),
-                (Acks::All, true),
-                (Acks::All, false),
-                (Acks::Leader, false),
-                (Acks::None, false),
-            ]);
+        for (index, kind) in (0_u32..).zip(self.plan.producers.clone()) {
+            let (acks, idempotent) = match kind {
+                ProducerKind::Idempotent => (Acks::All, true),
+                ProducerKind::All => (Acks::All, false),
+                ProducerKind::Leader => (Acks::Leader, false),
+                ProducerKind::None => (Acks::None, false),
+            };
             let slots = (0..partitions).map(|_| Slot::default()).collect();
             let final_batches = vec![None; partitions];
             self.producers.push(Producer {
@@ -95,10 +95,9 @@ impl Cluster {
                 slots,
                 final_batches,
             });
-            self.schedule(1, Event::Produce { producer: index as usize });
         }
         for index in 0..self.plan.consumers {
-            let node = Node::Client(self.plan.producers + index);
+            let node = Node::Client(self.producers.len() as u32 + index);
             self.consumers.push(Consumer { node, positions: vec![Offset::ZERO; partitions], waiting: false });
             self.schedule(1, Event::Consume { consumer: index as usize });
         }
@@ -109,19 +108,27 @@ impl Cluster {
         self.producers.get(client as usize).map_or(0, |it| it.connection)
     }
 
-    /// A new batch for some partition.
-    pub(super) fn produce(&mut self, index: usize) {
+    /// Draws a new batch for some partition, and the appointment for the next.
+    pub(super) fn draw_produce(&mut self, producer: u32) {
         if self.healed {
             return;
         }
-        let pause = self.dice.between(1, self.plan.produce_pause_ms * 2);
-        self.schedule(pause, Event::Produce { producer: index });
-        let slot = self.dice.below(self.plan.partitions as u64) as usize;
-        self.enqueue(index, slot, false);
+        let mut roll = self.roll("produce", u64::from(producer));
+        let pause = roll.between(1, self.plan.rates.produce_pause_ms * 2);
+        self.schedule(pause, Event::DrawProduce { producer });
+        let partition = roll.below(self.plan.partitions as u64) as i32;
+        self.act(Action::Produce { producer, partition, records: roll.between(1, 3) as i32 });
     }
 
-    fn enqueue(&mut self, index: usize, slot_index: usize, is_final: bool) {
-        let records = self.dice.between(1, 3) as i32;
+    /// A new batch for a partition.
+    pub(super) fn produce(&mut self, producer: u32, partition: i32, records: i32) {
+        let (index, slot) = (producer as usize, partition as usize);
+        if !self.healed && self.producers.get(index).is_some_and(|it| slot < it.slots.len()) {
+            self.enqueue(index, slot, records, false);
+        }
+    }
+
+    fn enqueue(&mut self, index: usize, slot_index: usize, records: i32, is_final: bool) {
         let slot = &mut self.producers[index].slots[slot_index];
         if slot.pending.len() >= 2 * IN_FLIGHT_MAX && !is_final {
             return;
@@ -171,7 +178,7 @@ impl Cluster {
         self.last_attempt += 1;
         let attempt = Attempt(self.last_attempt);
         let partition = self.key(slot_index);
-        let padding = self.dice.between(0, 60) as usize;
+        let padding = self.roll("padding", index as u64).between(0, 60) as usize;
         let producer = &mut self.producers[index];
         let (node, acks) = (producer.node, producer.acks);
         let slot = &mut producer.slots[slot_index];
@@ -195,8 +202,7 @@ impl Cluster {
         }
         self.producers[index].slots[slot_index].asking_id = true;
         let node = self.producers[index].node;
-        let ids: Vec<BrokerId> = self.brokers.keys().copied().collect();
-        let broker = *self.dice.pick(&ids);
+        let broker = *self.roll("ask producer id", node.number()).pick(&self.broker_ids());
         let purpose = Purpose::ProducerId { producer: index, slot: slot_index };
         self.call(node, Node::Broker(broker), Request::ProducerId, purpose, CALL_TIMEOUT_MS);
     }
@@ -206,8 +212,7 @@ impl Cluster {
         if known.is_some() {
             return known;
         }
-        let ids: Vec<BrokerId> = self.brokers.keys().copied().collect();
-        let asked = *self.dice.pick(&ids);
+        let asked = *self.roll("ask metadata", node.number()).pick(&self.broker_ids());
         let key = self.key(slot_index);
         let broker = &self.brokers[&asked];
         let reachable = !broker.paused
@@ -276,7 +281,7 @@ impl Cluster {
         if gives_up {
             slot.pending.remove(at);
         }
-        let pause = self.dice.between(5, 100);
+        let pause = self.roll("retry", index as u64).between(5, 100);
         self.flush_soon(index, slot_index, pause);
     }
 
@@ -290,22 +295,23 @@ impl Cluster {
         let keeps_final = slot.pending.iter().any(|it| it.is_final);
         slot.pending.clear();
         if keeps_final {
-            self.enqueue(index, slot_index, true);
+            self.enqueue(index, slot_index, 1, true);
         }
     }
 
     /// A consumer's next fetch.
     pub(super) fn consume(&mut self, index: usize) {
-        let pause = self.dice.between(20, 200);
+        let mut roll = self.roll("consume", index as u64);
+        let pause = roll.between(20, 200);
         self.schedule(pause, Event::Consume { consumer: index });
         if self.consumers[index].waiting {
             return;
         }
-        let slot = self.dice.below(self.plan.partitions as u64) as usize;
+        let slot = roll.below(self.plan.partitions as u64) as usize;
         let node = self.consumers[index].node;
         let Some(leader) = self.leader_for(node, None, slot) else { return };
         self.consumers[index].waiting = true;
-        let wait_ms = self.dice.between(0, 300);
+        let wait_ms = roll.between(0, 300);
         let request = consumer_fetch(self.key(slot), self.consumers[index].positions[slot], wait_ms);
         let purpose = Purpose::Consume { consumer: index, slot };
         self.call(node, Node::Broker(leader), Request::Fetch(request), purpose, CALL_TIMEOUT_MS + wait_ms);
@@ -334,7 +340,7 @@ impl Cluster {
         for slot in 0..self.plan.partitions as usize {
             if self.controller.image.partition(self.key(slot)).is_some_and(|it| it.leader.is_some()) {
                 self.producers[index].final_batches[slot] = Some(false);
-                self.enqueue(index, slot, true);
+                self.enqueue(index, slot, 1, true);
             }
         }
         // Where nobody may lead, nothing can be settled any more.

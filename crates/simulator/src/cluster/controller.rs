@@ -7,8 +7,9 @@ use std::sync::Arc;
 use minisr_logic::metadata::{Command, Image, apply};
 use minisr_logic::{BrokerEpoch, BrokerId};
 
-use super::message::{Message, Node, Request, Response};
+use super::message::{Message, Request, Response};
 use super::{Cluster, Event};
+use crate::schedule::Node;
 use crate::state::Fact;
 
 /// A proposal on its way into the log, and the call to answer.
@@ -50,18 +51,7 @@ impl Cluster {
             return;
         }
         match (body, from) {
-            (Request::Propose(command), _) => {
-                // The session begins with the registration.
-                if let Command::RegisterBroker { .. } = command {
-                    if self.disturbed(self.plan.proposal_loss_permille) {
-                        return;
-                    }
-                } else if self.disturbed(self.plan.proposal_loss_permille) {
-                    self.count("proposals-lost", 1);
-                    return;
-                }
-                self.propose(command, Some((call, from)));
-            }
+            (Request::Propose(command), _) => self.propose(command, Some((call, from))),
             (Request::Heartbeat { epoch, applied_index, wants_to_stop }, Node::Broker(broker)) => {
                 self.heartbeat(call, broker, epoch, applied_index, wants_to_stop);
             }
@@ -105,7 +95,7 @@ impl Cluster {
             return;
         }
         self.controller.pipeline.push_back((command, reply));
-        let delay = self.dice.between(1, self.plan.delay_max_ms * 2);
+        let delay = self.roll("commit", 0).between(1, self.plan.delay_max_ms * 2);
         self.schedule(delay, Event::Commit);
     }
 
@@ -139,12 +129,8 @@ impl Cluster {
         self.facts.push(Fact::Committed { before, command });
         self.check();
         if let Some((call, to)) = reply {
-            if self.disturbed(self.plan.proposal_loss_permille) {
-                self.count("proposal-answers-lost", 1);
-            } else {
-                let body = Response::Proposed(result);
-                self.transmit(Node::Controller, to, Message::Response { call, body });
-            }
+            let body = Response::Proposed(result);
+            self.transmit(Node::Controller, to, Message::Response { call, body });
         }
         let brokers: Vec<BrokerId> = self.brokers.keys().copied().collect();
         for id in brokers {
@@ -211,18 +197,17 @@ impl Cluster {
     }
 
     /// The active controller is gone: of what it had not finished a prefix was committed, without answers.
-    pub(super) fn controller_falls(&mut self) {
+    pub(super) fn controller_falls(&mut self, down_ms: u64, kept_permille: u64) {
         if !self.controller.up {
             return;
         }
-        let kept = self.dice.below(self.controller.pipeline.len() as u64 + 1) as usize;
+        let kept = (self.controller.pipeline.len() as u64 * kept_permille).div_ceil(1_000) as usize;
         let pipeline = std::mem::take(&mut self.controller.pipeline);
         for (command, _) in pipeline.into_iter().take(kept) {
             self.commit_one(command, None);
         }
         self.controller.up = false;
-        let pause = self.dice.between(20, 800);
-        self.schedule(pause, Event::ControllerUp);
+        self.schedule(down_ms, Event::ControllerUp);
     }
 
     /// Another controller is active: everybody gets a fresh session.

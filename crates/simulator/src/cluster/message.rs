@@ -2,21 +2,11 @@
 
 use bytes::Bytes;
 use minisr_logic::metadata::{Command, CommandError, Reply};
-use minisr_logic::{BrokerEpoch, BrokerId, TopicPartition};
+use minisr_logic::{BrokerEpoch, TopicPartition};
 use minisr_replica::{Acks, AppendError, Appended, BatchSummary, FetchReply, FetchRequest, FetcherId};
 
+use crate::schedule::Node;
 use crate::state::Attempt;
-
-/// A place that sends and receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Node {
-    /// A broker.
-    Broker(BrokerId),
-    /// The active controller, wherever it is.
-    Controller,
-    /// A producer or consumer.
-    Client(u32),
-}
 
 /// A request.
 #[derive(Clone, Debug)]
@@ -101,6 +91,114 @@ pub enum Message {
         /// To this index.
         index: u64,
     },
+}
+
+/// What a message is about, as schedules name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MessageKind {
+    /// A follower's or consumer's fetch.
+    Fetch,
+    /// The answer to it.
+    FetchReply,
+    /// A batch.
+    Produce,
+    /// The answer to it.
+    ProduceReply,
+    /// A producer wants an id.
+    ProducerId,
+    /// The answer to it.
+    ProducerIdReply,
+    /// A broker registers.
+    Register,
+    /// A leader asks for an ISR.
+    AlterPartition,
+    /// Any other wish for the metadata log.
+    Propose,
+    /// The answer to one of these three.
+    ProposeReply,
+    /// A broker lives.
+    Heartbeat,
+    /// The answer to it.
+    HeartbeatReply,
+    /// The metadata log has grown.
+    Metadata,
+}
+
+impl MessageKind {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Fetch,
+        Self::FetchReply,
+        Self::Produce,
+        Self::ProduceReply,
+        Self::ProducerId,
+        Self::ProducerIdReply,
+        Self::Register,
+        Self::AlterPartition,
+        Self::Propose,
+        Self::ProposeReply,
+        Self::Heartbeat,
+        Self::HeartbeatReply,
+        Self::Metadata,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::FetchReply => "fetch-reply",
+            Self::Produce => "produce",
+            Self::ProduceReply => "produce-reply",
+            Self::ProducerId => "producer-id",
+            Self::ProducerIdReply => "producer-id-reply",
+            Self::Register => "register",
+            Self::AlterPartition => "alter-partition",
+            Self::Propose => "propose",
+            Self::ProposeReply => "propose-reply",
+            Self::Heartbeat => "heartbeat",
+            Self::HeartbeatReply => "heartbeat-reply",
+            Self::Metadata => "metadata",
+        }
+    }
+
+    /// The kind of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
+    /// Whether it travels to or from the controller's log.
+    #[must_use]
+    pub const fn is_proposal(self) -> bool {
+        matches!(self, Self::Register | Self::AlterPartition | Self::Propose | Self::ProposeReply)
+    }
+}
+
+impl Message {
+    /// What it is about.
+    #[must_use]
+    pub const fn kind(&self) -> MessageKind {
+        match self {
+            Self::Request { body, .. } => match body {
+                Request::Fetch(_) => MessageKind::Fetch,
+                Request::Produce(_) => MessageKind::Produce,
+                Request::ProducerId => MessageKind::ProducerId,
+                Request::Propose(Command::RegisterBroker { .. }) => MessageKind::Register,
+                Request::Propose(Command::AlterPartition { .. }) => MessageKind::AlterPartition,
+                Request::Propose(_) => MessageKind::Propose,
+                Request::Heartbeat { .. } => MessageKind::Heartbeat,
+            },
+            Self::Response { body, .. } => match body {
+                Response::Fetched(_) => MessageKind::FetchReply,
+                Response::Produced(_) => MessageKind::ProduceReply,
+                Response::ProducerId(_) => MessageKind::ProducerIdReply,
+                Response::Proposed(_) => MessageKind::ProposeReply,
+                Response::Heartbeat { .. } => MessageKind::HeartbeatReply,
+            },
+            Self::MetadataGrew { .. } => MessageKind::Metadata,
+        }
+    }
 }
 
 /// What the caller does with the answer.

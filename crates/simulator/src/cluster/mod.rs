@@ -7,26 +7,32 @@
 mod broker;
 mod client;
 mod controller;
-mod faults;
+pub mod faults;
 mod message;
 mod network;
 mod observe;
+mod script;
+
+pub use message::MessageKind;
 
 use std::collections::BTreeMap;
 
 use minisr_logic::metadata::{Assignment, Command};
-use minisr_logic::{BrokerId, Offset, TopicId, TopicPartition};
+use minisr_logic::{BrokerId, TopicId, TopicPartition};
 use minisr_replica::{Event as ShardEvent, PartitionDescription};
 use minisr_storage::disk::memory::MemorySync;
 
 use self::broker::Broker;
 use self::client::{Consumer, Producer};
 use self::controller::Controller;
-use self::message::{Call, Message, Node, Purpose, Request, Response};
-use self::network::{Fate, Network};
-use crate::dice::Dice;
+use self::message::{Call, Message, Purpose, Request, Response};
+use self::network::Network;
+use self::script::Script;
+use crate::dice::{Dice, Roll};
 use crate::invariants::{Invariants, Violation, unfinished};
+use crate::panics::caught;
 use crate::plan::Plan;
+use crate::schedule::{self, Action, Effect, Node};
 use crate::state::{Fact, Place, State, Step};
 use crate::trace::{Keep, Trace};
 
@@ -50,8 +56,9 @@ enum Event {
     Sessions,
     ControllerUp,
     Mend { from: Node, to: Node },
-    Fault,
-    Produce { producer: usize },
+    DrawFault,
+    DrawProduce { producer: u32 },
+    Act(Action),
     Flush { producer: usize, slot: usize },
     Consume { consumer: usize },
 }
@@ -64,7 +71,8 @@ pub struct Cluster {
     plan: Plan,
     dice: Dice,
     now: u64,
-    queue: BTreeMap<(u64, u64), Event>,
+    queue: BTreeMap<(u64, bool, u64), Event>,
+    script: Script,
     scheduled: u64,
     brokers: BTreeMap<BrokerId, Broker>,
     controller: Controller,
@@ -105,6 +113,8 @@ pub struct Outcome {
     pub steps: u64,
     /// What happened how often.
     pub counts: BTreeMap<&'static str, u64>,
+    /// What was drawn or done, for a replay.
+    pub events: Vec<schedule::Event>,
 }
 
 impl Cluster {
@@ -118,7 +128,8 @@ impl Cluster {
         };
         let brokers = (1..=plan.brokers).map(|id| (BrokerId(id), Broker::new())).collect();
         Self {
-            dice: Dice::new(plan.seed),
+            dice: Dice::new(plan.seed, plan.calm),
+            script: Script::default(),
             now: 0,
             queue: BTreeMap::new(),
             scheduled: 0,
@@ -146,6 +157,13 @@ impl Cluster {
         }
     }
 
+    /// Does what is in the list, in place of drawing it.
+    #[must_use]
+    pub fn with_events(mut self, events: Vec<schedule::Event>) -> Self {
+        self.script = Script::replaying(events);
+        self
+    }
+
     /// Plants a violation, which the run must report: proves that the alarm rings.
     #[must_use]
     pub fn with_canary(mut self) -> Self {
@@ -156,6 +174,20 @@ impl Cluster {
     /// Runs it all: start, faults under load, healing, convergence, final reads.
     #[must_use]
     pub fn run(mut self) -> Outcome {
+        // An assertion of the code under test is a violation like any other.
+        let asserted = caught(|| self.run_all()).err();
+        Outcome {
+            violation: asserted.or(self.violation),
+            trace_hash: self.trace.hash(),
+            tail: self.trace.tail(),
+            lines: self.trace.all().to_vec(),
+            steps: self.steps,
+            counts: self.counts,
+            events: self.script.into_events(),
+        }
+    }
+
+    fn run_all(&mut self) {
         self.begin();
         self.run_until(|it| it.now >= it.plan.safety_ms + START_MS);
         self.heal();
@@ -165,14 +197,6 @@ impl Cluster {
         let deadline = self.now + self.plan.convergence_ms();
         self.run_until(|it| it.now >= deadline || it.is_quiet());
         self.end();
-        Outcome {
-            violation: self.violation,
-            trace_hash: self.trace.hash(),
-            tail: self.trace.tail(),
-            lines: self.trace.all().to_vec(),
-            steps: self.steps,
-            counts: self.counts,
-        }
     }
 
     /// Starts the brokers, and creates the topic once all are there.
@@ -200,14 +224,13 @@ impl Cluster {
         self.propose(create, None);
         self.run_until(|it| it.controller.image.topic(TOPIC).is_some() || it.now >= START_MS);
         self.add_clients();
-        let pause = self.dice.between(1, self.plan.fault_pause_ms * 2);
-        self.schedule(pause, Event::Fault);
+        self.begin_script();
     }
 
     /// Handles events until `done` or until an invariant is violated.
     fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
         while self.violation.is_none() && !done(self) {
-            let Some(((time, _), event)) = self.queue.pop_first() else { return };
+            let Some(((time, ..), event)) = self.queue.pop_first() else { return };
             self.now = time;
             self.handle(event);
             self.check();
@@ -242,8 +265,9 @@ impl Cluster {
             Event::Sessions => self.expire_sessions(),
             Event::ControllerUp => self.controller_rises(),
             Event::Mend { from, to } => self.network.mend(from, to),
-            Event::Fault => self.fault(),
-            Event::Produce { producer } => self.produce(producer),
+            Event::DrawFault => self.draw_fault(),
+            Event::DrawProduce { producer } => self.draw_produce(producer),
+            Event::Act(action) => self.act(action),
             Event::Flush { producer, slot } => self.flush(producer, slot),
             Event::Consume { consumer } => self.consume(consumer),
         }
@@ -256,10 +280,13 @@ impl Cluster {
             (Node::Broker(id), Message::Request { call, from, body }) => {
                 if self.brokers[&id].run.is_some() {
                     self.broker_receives(id, call, from, body);
-                } else if self.dice.chance(700) {
+                } else {
                     // Connection refused. Otherwise the whole machine is silent, and the caller's patience decides.
-                    let pause = self.dice.between(1, self.plan.delay_max_ms);
-                    self.schedule(pause, Event::CallTimeout { call });
+                    let mut roll = self.roll("refused", id.0 as u64);
+                    if roll.chance(700) {
+                        let pause = roll.between(1, self.plan.delay_max_ms);
+                        self.schedule(pause, Event::CallTimeout { call });
+                    }
                 }
             }
             (Node::Broker(id), Message::MetadataGrew { index }) => self.metadata_grew(id, index),
@@ -309,32 +336,53 @@ impl Cluster {
 
     /// Hands a message to the network.
     fn transmit(&mut self, from: Node, to: Node, message: Message) {
-        // Clients speak over ordered connections, where nothing arrives twice.
-        let repeatable = !matches!(from, Node::Client(_)) && matches!(message, Message::Request { .. });
-        let fate = match from {
+        let kind = message.kind();
+        let effect = if self.network.is_cut(from, to) { Some(Effect::Lost) } else { self.effect_on(kind, from, to) };
+        let usual = self.roll("delay", from.number() << 32 | to.number()).between(1, self.plan.delay_max_ms);
+        let pause = match effect {
+            Some(Effect::Lost) => {
+                let counted = match kind {
+                    MessageKind::ProposeReply => "proposal-answers-lost",
+                    kind if kind.is_proposal() => "proposals-lost",
+                    _ => "messages-lost",
+                };
+                self.count(counted, 1);
+                self.trace.write(self.now, format_args!("lost: {} from {from} to {to}", kind.name()));
+                return;
+            }
+            Some(Effect::Twice { by_ms }) => {
+                self.count("messages-repeated", 1);
+                self.trace.write(self.now, format_args!("twice: {} from {from} to {to}", kind.name()));
+                self.schedule(usual + by_ms, Event::Deliver { to, message: message.clone() });
+                usual
+            }
+            Some(Effect::Slow { by_ms }) => {
+                self.trace.write(self.now, format_args!("slow: {} from {from} to {to}, {by_ms} ms", kind.name()));
+                usual + by_ms
+            }
+            None => usual,
+        };
+        let pause = match from {
+            // Clients speak over ordered connections.
             Node::Client(client) => {
                 let connection = self.connection(client);
-                self.network.send_ordered(&self.plan, &mut self.dice, self.now, (from, to, connection))
+                self.network.in_order((from, to, connection), self.now + pause) - self.now
             }
-            _ => self.network.send(&self.plan, &mut self.dice, self.now, from, to, repeatable),
+            _ => pause,
         };
-        match fate {
-            Fate::Lost => {
-                self.count("messages-lost", 1);
-                self.trace.write(self.now, format_args!("lost on the way from {from:?} to {to:?}"));
-            }
-            Fate::Arrives(time) => self.schedule(time - self.now, Event::Deliver { to, message }),
-            Fate::Twice(first, second) => {
-                self.count("messages-repeated", 1);
-                self.schedule(first - self.now, Event::Deliver { to, message: message.clone() });
-                self.schedule(second - self.now, Event::Deliver { to, message });
-            }
-        }
+        self.schedule(pause, Event::Deliver { to, message });
     }
 
     fn schedule(&mut self, pause_ms: u64, event: Event) {
         self.scheduled += 1;
-        self.queue.insert((self.now + pause_ms, self.scheduled), event);
+        // What is drawn or replayed comes first in its millisecond, so that both happen in the same order.
+        let scripted = matches!(event, Event::DrawFault | Event::DrawProduce { .. } | Event::Act(_));
+        self.queue.insert((self.now + pause_ms, !scripted, self.scheduled), event);
+    }
+
+    /// The dice for something that concerns somebody now.
+    fn roll(&mut self, what: &'static str, who: u64) -> Roll {
+        self.dice.roll(self.now, what, who)
     }
 
     /// Checks all invariants against what has happened since the last check.
@@ -347,10 +395,6 @@ impl Cluster {
             let step = Step { now_ms: self.now, state: &self.state, changed: &changed, facts: &facts };
             self.violation = self.invariants.check(&step).err();
         }
-    }
-
-    fn disturbed(&mut self, permille: u64) -> bool {
-        !self.healed && self.dice.chance(permille)
     }
 
     fn count(&mut self, what: &'static str, by: u64) {
@@ -384,31 +428,10 @@ impl Cluster {
     fn key(&self, index: usize) -> TopicPartition {
         TopicPartition { topic: TOPIC, partition: i32::try_from(index).expect("few partitions") }
     }
-
-    /// The canary: a replica's log is doctored as if bytes had changed on the way.
-    fn plant(&mut self) {
-        let longest = self.state.replicas.iter_mut().max_by_key(|(_, replica)| replica.log.len());
-        if let Some((place, replica)) = longest
-            && let Some(last) = replica.log.last_mut()
-        {
-            last.bytes_hash ^= 1;
-            last.prefix_hash ^= 1;
-            let (place, from_index) = (*place, replica.log.len() - 1);
-            self.facts.push(Fact::Appended { place, from_index });
-            self.trace.write(
-                self.now,
-                format_args!("the canary sings at {place:?}, end {}", replica_end(&self.state, place)),
-            );
-        }
-    }
 }
 
 /// Virtual time that a cluster gets to come up.
 const START_MS: u64 = 3_000;
-
-fn replica_end(state: &State, place: Place) -> Offset {
-    state.replicas.get(&place).map_or(Offset::ZERO, crate::state::Replica::end)
-}
 
 /// Whom an event is for, if for a broker, and in which life (`None`: whoever lives then).
 fn addressee(event: &Event) -> Option<(BrokerId, Option<u32>)> {

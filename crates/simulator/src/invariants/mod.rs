@@ -61,6 +61,18 @@ pub struct Violation {
     pub what: String,
 }
 
+impl Violation {
+    /// The name under which failed assertions of the code under test are reported.
+    pub const ASSERTION: &'static str = "Assertion";
+
+    /// Whether another violation is of the same kind: the same invariant, or the same assertion.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let place = |it: &Self| it.what.split(' ').next().map(str::to_owned);
+        self.name == other.name && (self.name != Self::ASSERTION || place(self) == place(other))
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "invariant {} ({}): {}", self.number, self.name, self.what)
