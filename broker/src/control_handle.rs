@@ -23,7 +23,7 @@ const PROPOSALS_IN_FLIGHT_MAX: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// The command was applied, and the metadata state machine refused it. Nothing was changed.
-    #[error("the controller refused: {0:?}")]
+    #[error("{0}")]
     Refused(CommandError),
     /// There is no controller now. The command was not proposed.
     #[error("no controller is known")]

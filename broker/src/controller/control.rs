@@ -429,7 +429,12 @@ fn author(command: &Command) -> Option<BrokerId> {
         Command::CreateTopic { .. }
         | Command::DeleteTopic { .. }
         | Command::ElectLeader { .. }
-        | Command::AlterTopicConfigs { .. } => None,
+        | Command::AlterTopicConfigs { .. }
+        | Command::AlterReassignment { .. }
+        | Command::CreatePartitions { .. }
+        | Command::UnregisterBroker { .. }
+        | Command::AlterVoter { .. }
+        | Command::AlterBrokerConfigs { .. } => None,
     }
 }
 

@@ -20,7 +20,7 @@ use super::types::{Applied, Entry, LogId, SnapshotMeta, StorageError, StoredMemb
 use crate::durable;
 
 const SNAPSHOT_FILE: &str = "snapshot";
-const SNAPSHOT_MAGIC: [u8; 4] = *b"mis1";
+const SNAPSHOT_MAGIC: [u8; 4] = *b"mis2";
 
 /// The metadata at the end of the applied log, and where it is published.
 pub struct StateMachine {

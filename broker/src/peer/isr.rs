@@ -7,7 +7,7 @@ use crate::control_handle::{ControlHandle, ProposeError};
 use crate::shard::ShardHandle;
 
 pub(super) async fn propose(control: ControlHandle, shard: ShardHandle, proposal: AlterPartition) {
-    let AlterPartition { partition, correlation, .. } = proposal;
+    let AlterPartition { partition, correlation, leader: proposing, .. } = proposal;
     let command = Command::AlterPartition {
         key: partition,
         broker: proposal.leader,
@@ -21,6 +21,8 @@ pub(super) async fn propose(control: ControlHandle, shard: ShardHandle, proposal
             .collect(),
     };
     let result = match control.propose(command).await {
+        // 108: the change was applied and completed a reassignment that gave the lead away. Metadata will tell.
+        Ok(Reply::Partition { leader, .. }) if leader != Some(proposing) => Err(AlterPartitionError::MetadataBehind),
         Ok(Reply::Partition { leader_epoch, isr, partition_epoch, .. }) => {
             Ok(IsrCommitted { leader_epoch, partition_epoch, isr })
         }

@@ -11,8 +11,11 @@ use super::errors::{
     AlterPartitionError, BrokerEpochError, CommandError, CreateTopicError, DeleteTopicError, RegisterError,
     TopicConfigError, UnfenceError,
 };
+use super::growth;
 use super::image::{Image, MIN_INSYNC_REPLICAS, Partition, Registration, Topic, UNCLEAN_LEADER_ELECTION_ENABLE};
 use super::placement::place;
+use super::reassignment::alter_reassignment;
+use super::throttle;
 use super::topic_name::{collide, validate_topic_name};
 use crate::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartition};
 
@@ -57,6 +60,13 @@ pub fn apply(image: &mut Image, index: u64, command: Command) -> Result<Reply, C
             Ok(Reply::ProducerIds { first, len: PRODUCER_ID_BLOCK_LEN })
         }
         Command::AlterTopicConfigs { topic_id, changes } => Ok(alter_topic_configs(image, topic_id, changes)?),
+        Command::AlterReassignment { key, target } => Ok(alter_reassignment(image, key, target.as_deref())?),
+        Command::CreatePartitions { topic_id, count, assignments } => {
+            Ok(growth::create_partitions(image, topic_id, count, assignments.as_deref())?)
+        }
+        Command::UnregisterBroker { id, directory } => Ok(growth::unregister(image, id, directory)?),
+        Command::AlterVoter { id, is_voter, listed } => Ok(growth::alter_voter(image, id, is_voter, &listed)?),
+        Command::AlterBrokerConfigs { broker, changes } => Ok(growth::alter_broker_configs(image, broker, changes)?),
     }
 }
 
@@ -172,7 +182,7 @@ fn create_topic(
 }
 
 /// A new partition: every active replica is in sync, since all logs are empty; the first of them leads.
-fn first_record(image: &Image, replicas: Vec<BrokerId>) -> Partition {
+pub(super) fn first_record(image: &Image, replicas: Vec<BrokerId>) -> Partition {
     let isr: Vec<BrokerId> = replicas.iter().copied().filter(|it| image.is_active(*it)).collect();
     let leader = isr.first().copied();
     Partition {
@@ -184,6 +194,7 @@ fn first_record(image: &Image, replicas: Vec<BrokerId>) -> Partition {
         leader_epoch: Epoch(0),
         partition_epoch: PartitionEpoch(0),
         last_unclean_epoch: None,
+        reassignment: None,
     }
 }
 
@@ -249,7 +260,9 @@ fn alter_partition(
     let new = changed(partition, change, topic.min_insync_replicas(partition), |it| image.is_active(it));
     // A proposal that changes nothing is answered with what is, and leaves the partition epoch alone.
     let settled = new.clone().unwrap_or_else(|| partition.clone());
-    assert_eq!(settled.leader, Some(broker), "an ISR proposal moved the leadership");
+    // Only a reassignment that this very proposal completes may do that; Kafka answers it with 108.
+    let completed = partition.reassignment.is_some() && settled.reassignment.is_none();
+    assert!(settled.leader == Some(broker) || completed, "an ISR proposal moved the leadership");
     if let Some(new) = new {
         put_partition(image, key, new);
     }
@@ -300,7 +313,7 @@ fn is_valid_config(name: &str, value: &str) -> bool {
     match name {
         MIN_INSYNC_REPLICAS => value.parse::<i32>().is_ok_and(|it| it >= 1),
         UNCLEAN_LEADER_ELECTION_ENABLE => value.to_ascii_lowercase().parse::<bool>().is_ok(),
-        _ => true,
+        _ => throttle::is_valid_topic_config(name, value),
     }
 }
 

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use super::image::{Image, Partition};
+use super::reassignment;
 use crate::{BrokerId, TopicPartition};
 
 /// A broken invariant: a bug in this crate, never the answer to bad input.
@@ -92,7 +93,8 @@ fn partition_fault(image: &Image, partition: &Partition) -> Option<(u8, &'static
         (2, "an unclean election in a later epoch", partition.last_unclean_epoch > Some(partition.leader_epoch)),
         (14, "an ISR member is fenced or shutting down", isr.iter().any(|id| !image.is_active(*id))),
     ];
-    faults.into_iter().find_map(|(invariant, fault, broken)| broken.then_some((invariant, fault)))
+    let found = faults.into_iter().find_map(|(invariant, fault, broken)| broken.then_some((invariant, fault)));
+    found.or_else(|| reassignment::fault(partition).map(|fault| (11, fault)))
 }
 
 fn step_fault(old: &Partition, new: &Partition) -> Option<&'static str> {
@@ -100,6 +102,10 @@ fn step_fault(old: &Partition, new: &Partition) -> Option<&'static str> {
     let faults = [
         ("the leader epoch went back", new.leader_epoch < old.leader_epoch),
         ("the partition epoch went back", new.partition_epoch < old.partition_epoch),
+        (
+            "a replica removed in the same leader epoch",
+            old.replicas.iter().any(|id| !new.has_replica(*id)) && new.leader_epoch == old.leader_epoch,
+        ),
         ("another leader in the same epoch", new.leader != old.leader && new.leader_epoch == old.leader_epoch),
         ("a change without a new partition epoch", changed && new.partition_epoch == old.partition_epoch),
     ];
@@ -161,6 +167,7 @@ mod tests {
             leader_epoch: Epoch(4),
             partition_epoch: PartitionEpoch(9),
             last_unclean_epoch: None,
+            reassignment: None,
         };
         partition(&mut record);
         brokers(&mut registered);
@@ -177,6 +184,7 @@ mod tests {
             topic_ids: Arc::new(BTreeMap::from([(topic.name.clone(), topic.id)])),
             topics: Arc::new(BTreeMap::from([(topic.id, Arc::new(topic))])),
             next_producer_id: 1_000,
+            ..Image::default()
         }
     }
 

@@ -1,6 +1,6 @@
 //! What may be asked of the cluster metadata, and what is answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::image::Listener;
 use crate::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartition};
@@ -109,6 +109,46 @@ pub enum Command {
     AlterTopicConfigs {
         /// The topic.
         topic_id: TopicId,
+        /// Setting name to its new value; `None` removes it.
+        changes: BTreeMap<String, Option<String>>,
+    },
+    /// Begins, redirects or cancels the reassignment of a partition.
+    AlterReassignment {
+        /// The partition.
+        key: TopicPartition,
+        /// The replicas it shall have, the preferred leader first; `None` cancels.
+        target: Option<Vec<BrokerId>>,
+    },
+    /// Gives a topic more partitions.
+    CreatePartitions {
+        /// The topic.
+        topic_id: TopicId,
+        /// How many it shall have in all.
+        count: i32,
+        /// The replicas of each new one; placed like those of a new topic when `None`.
+        assignments: Option<Vec<Vec<BrokerId>>>,
+    },
+    /// Forgets a broker that is fenced and holds no replica.
+    UnregisterBroker {
+        /// The broker.
+        id: BrokerId,
+        /// Its Raft directory, which leaves the controller quorum with it.
+        directory: Option<u64>,
+    },
+    /// Makes a broker a voter of the controller quorum, or no voter any more. The active controller then changes the
+    /// quorum, one member at a time.
+    AlterVoter {
+        /// The broker.
+        id: BrokerId,
+        /// What it shall be.
+        is_voter: bool,
+        /// `controller.quorum.voters`, which this changes if it is the first such command.
+        listed: BTreeSet<BrokerId>,
+    },
+    /// Sets or removes settings of a broker that runs, or of all.
+    AlterBrokerConfigs {
+        /// The broker; all of them when `None`.
+        broker: Option<BrokerId>,
         /// Setting name to its new value; `None` removes it.
         changes: BTreeMap<String, Option<String>>,
     },

@@ -7,6 +7,7 @@
 //! leader epoch that was ([`Partition::last_unclean_epoch`]), so that whoever checks for lost records can tell.
 
 use super::image::Partition;
+use super::reassignment::{self, Reassignment};
 use crate::{BrokerId, Epoch, PartitionEpoch};
 
 /// What should change.
@@ -20,6 +21,8 @@ pub(super) struct Change<'a> {
     pub prefer_first: bool,
     /// If nobody can be elected otherwise, elect any active replica.
     pub may_be_unclean: bool,
+    /// The new replicas, with the reassignment under way then. Whoever is not among them leaves ISR and ELR.
+    pub assignment: Option<(&'a [BrokerId], Option<&'a Reassignment>)>,
 }
 
 /// The partition's record after `change`, with a leader elected if needed; `None` when nothing differs.
@@ -29,68 +32,72 @@ pub(super) fn changed(
     min_insync_replicas: usize,
     is_active: impl Fn(BrokerId) -> bool,
 ) -> Option<Partition> {
+    let replicas = change.assignment.map_or(old.replicas.as_slice(), |(replicas, _)| replicas);
+    let reassignment = change.assignment.map_or(old.reassignment.as_ref(), |(_, reassignment)| reassignment);
     let wanted_isr = change.isr.unwrap_or(&old.isr);
     let is_unclean = |id: BrokerId| change.unclean == Some(id);
-    let mut isr = in_assignment_order(old, |id| wanted_isr.contains(&id) && !is_unclean(id));
+    let mut new = Partition {
+        replicas: replicas.to_vec(),
+        isr: in_assignment_order(replicas, |id| wanted_isr.contains(&id) && !is_unclean(id)),
+        reassignment: reassignment.cloned(),
+        ..old.clone()
+    };
+    reassignment::complete(&mut new);
     let was_eligible = |id: BrokerId| (old.isr.contains(&id) || old.elr.contains(&id)) && !is_unclean(id);
 
-    let clean = elect(old, &isr, change.prefer_first, &is_active).or_else(|| {
-        if !isr.is_empty() {
+    let clean = elect(old, &new, change.prefer_first, &is_active).or_else(|| {
+        if !new.isr.is_empty() {
             return None;
         }
-        let heir = old.replicas.iter().copied().find(|id| was_eligible(*id) && is_active(*id))?;
-        isr = vec![heir];
+        let heir = new.replicas.iter().copied().find(|id| was_eligible(*id) && is_active(*id))?;
+        new.isr = vec![heir];
         Some(heir)
     });
     let unclean = match clean {
-        None if change.may_be_unclean => any_active(old, &is_active),
+        None if change.may_be_unclean => any_active(&new, &is_active),
         _ => None,
     };
     if let Some(leader) = unclean {
-        isr = vec![leader];
+        new.isr = vec![leader];
     }
-    let leader = clean.or(unclean);
+    new.leader = clean.or(unclean);
+    // Whoever was elected out of an empty ISR may be all that a reassignment was waiting for.
+    reassignment::complete(&mut new);
     // After an unclean election nobody else holds what counts from now on.
-    let elr = if isr.len() < min_insync_replicas && unclean.is_none() {
-        in_assignment_order(old, |id| was_eligible(id) && !isr.contains(&id))
+    let is_below_min = new.isr.len() < min_insync_replicas.min(new.settled_replication_factor());
+    new.elr = if is_below_min && unclean.is_none() {
+        in_assignment_order(&new.replicas, |id| was_eligible(id) && !new.isr.contains(&id))
     } else {
         Vec::new()
     };
 
-    let leader_epoch = if leader == old.leader { old.leader_epoch } else { Epoch(old.leader_epoch.0 + 1) };
-    let last_unclean_epoch = unclean.map(|_| leader_epoch).or(old.last_unclean_epoch);
-    let last_known_leader = leader.or(old.leader).or(old.last_known_leader);
-    let new = Partition {
-        replicas: old.replicas.clone(),
-        isr,
-        elr,
-        last_known_leader,
-        leader,
-        leader_epoch,
-        partition_epoch: old.partition_epoch,
-        last_unclean_epoch,
-    };
+    let removes = old.replicas.iter().any(|id| !new.has_replica(*id));
+    if new.leader != old.leader || removes {
+        new.leader_epoch = Epoch(old.leader_epoch.0 + 1);
+    }
+    new.last_unclean_epoch = unclean.map(|_| new.leader_epoch).or(old.last_unclean_epoch);
+    new.last_known_leader = new.leader.or(old.leader).or(old.last_known_leader).filter(|id| new.has_replica(*id));
     (new != *old).then(|| Partition { partition_epoch: PartitionEpoch(old.partition_epoch.0 + 1), ..new })
 }
 
 /// The leader out of a non-empty ISR.
 fn elect(
     old: &Partition,
-    isr: &[BrokerId],
+    new: &Partition,
     prefer_first: bool,
     is_active: &impl Fn(BrokerId) -> bool,
 ) -> Option<BrokerId> {
-    let can_lead = |id: &BrokerId| isr.contains(id) && is_active(*id);
-    let preferred = old.replicas.first().copied().filter(|id| prefer_first && can_lead(id));
-    preferred.or(old.leader.filter(can_lead)).or_else(|| old.replicas.iter().copied().find(can_lead))
+    let can_lead = |id: &BrokerId| new.isr.contains(id) && is_active(*id);
+    let preferred = new.replicas.first().copied().filter(|id| prefer_first && can_lead(id));
+    preferred.or(old.leader.filter(can_lead)).or_else(|| new.replicas.iter().copied().find(can_lead))
 }
 
 /// Whoever may lead when everything that must hold it has been lost: the last-known leader is likely to hold most.
-fn any_active(old: &Partition, is_active: &impl Fn(BrokerId) -> bool) -> Option<BrokerId> {
-    let last_known = old.last_known_leader.filter(|id| old.has_replica(*id) && is_active(*id));
-    last_known.or_else(|| old.replicas.iter().copied().find(|id| is_active(*id)))
+fn any_active(partition: &Partition, is_active: &impl Fn(BrokerId) -> bool) -> Option<BrokerId> {
+    let last_known = partition.last_known_leader.filter(|id| partition.has_replica(*id) && is_active(*id));
+    last_known.or_else(|| partition.replicas.iter().copied().find(|id| is_active(*id)))
 }
 
-fn in_assignment_order(partition: &Partition, keep: impl Fn(BrokerId) -> bool) -> Vec<BrokerId> {
-    partition.replicas.iter().copied().filter(|id| keep(*id)).collect()
+fn in_assignment_order(replicas: &[BrokerId], keep: impl Fn(BrokerId) -> bool) -> Vec<BrokerId> {
+    replicas.iter().copied().filter(|id| keep(*id)).collect()
 }

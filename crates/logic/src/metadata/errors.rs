@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use super::growth::{AlterVoterError, BrokerConfigError, CreatePartitionsError, UnregisterError};
+use super::reassignment::ReassignmentError;
 use super::topic_name::TopicNameError;
 use crate::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId};
 
@@ -26,6 +28,16 @@ pub enum CommandError {
     ElectLeader(ElectLeaderError),
     /// Changing topic settings.
     TopicConfig(TopicConfigError),
+    /// Reassigning a partition.
+    Reassignment(ReassignmentError),
+    /// Adding partitions.
+    CreatePartitions(CreatePartitionsError),
+    /// Unregistering a broker.
+    Unregister(UnregisterError),
+    /// Changing the voters.
+    AlterVoter(AlterVoterError),
+    /// Changing a broker's settings.
+    BrokerConfig(BrokerConfigError),
 }
 
 /// The command named a broker epoch that is not (or no longer) the registered one.
@@ -261,6 +273,11 @@ impl CommandError {
             Self::AlterPartition(it) => it.kafka_code(),
             Self::ElectLeader(it) => it.kafka_code(),
             Self::TopicConfig(it) => it.kafka_code(),
+            Self::Reassignment(it) => it.kafka_code(),
+            Self::CreatePartitions(it) => it.kafka_code(),
+            Self::Unregister(it) => it.kafka_code(),
+            Self::AlterVoter(it) => it.kafka_code(),
+            Self::BrokerConfig(it) => it.kafka_code(),
         }
     }
 }
@@ -373,6 +390,11 @@ impl fmt::Display for CommandError {
             Self::AlterPartition(it) => it.fmt(f),
             Self::ElectLeader(it) => it.fmt(f),
             Self::TopicConfig(it) => it.fmt(f),
+            Self::Reassignment(it) => it.fmt(f),
+            Self::CreatePartitions(it) => it.fmt(f),
+            Self::Unregister(it) => it.fmt(f),
+            Self::AlterVoter(it) => it.fmt(f),
+            Self::BrokerConfig(it) => it.fmt(f),
         }
     }
 }
@@ -524,6 +546,11 @@ macro_rules! composed {
 }
 
 composed! {
+    Reassignment(ReassignmentError),
+    CreatePartitions(CreatePartitionsError),
+    Unregister(UnregisterError),
+    AlterVoter(AlterVoterError),
+    BrokerConfig(BrokerConfigError),
     Register(RegisterError),
     Unfence(UnfenceError),
     BrokerEpoch(BrokerEpochError),

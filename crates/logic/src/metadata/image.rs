@@ -3,9 +3,10 @@
 //! Cloning is cheap (a few reference counts) and so is changing one partition of a clone: maps and topics are shared
 //! until they are written to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::reassignment::Reassignment;
 use crate::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartition};
 
 /// The cluster's metadata after all commands up to [`version`](Self::version).
@@ -17,6 +18,12 @@ pub struct Image {
     pub(super) topics: Arc<BTreeMap<TopicId, Arc<Topic>>>,
     pub(super) topic_ids: Arc<BTreeMap<String, TopicId>>,
     pub(super) next_producer_id: i64,
+    /// Settings given to a broker while it runs; under `None` those of all brokers.
+    pub(super) broker_configs: Arc<BTreeMap<Option<BrokerId>, BTreeMap<String, String>>>,
+    /// The brokers that should be voters, once a command has said so.
+    pub(super) voters: Option<BTreeSet<BrokerId>>,
+    /// Raft directories of brokers that were unregistered.
+    pub(super) removed_directories: BTreeSet<u64>,
 }
 
 /// One address of a broker.
@@ -93,6 +100,8 @@ pub struct Partition {
     /// The leader epoch that the latest unclean election began, if there ever was one: what had been committed before
     /// may be gone.
     pub last_unclean_epoch: Option<Epoch>,
+    /// The reassignment under way; `replicas` then holds its origin and its target.
+    pub reassignment: Option<Reassignment>,
 }
 
 /// How a topic differs between two images.
@@ -202,6 +211,24 @@ impl Image {
         })
     }
 
+    /// The brokers that should be voters of the controller quorum; `None` until a command has changed them, so that
+    /// `controller.quorum.voters` counts.
+    #[must_use]
+    pub fn voters(&self) -> Option<&BTreeSet<BrokerId>> {
+        self.voters.as_ref()
+    }
+
+    /// Raft directories that must leave the controller quorum for good.
+    #[must_use]
+    pub fn removed_directories(&self) -> &BTreeSet<u64> {
+        &self.removed_directories
+    }
+
+    /// The partitions that are being reassigned.
+    pub fn reassigning(&self) -> impl Iterator<Item = (TopicPartition, &Partition)> {
+        self.partitions().filter(|(_, partition)| partition.reassignment.is_some())
+    }
+
     /// The first producer id not yet handed out.
     #[must_use]
     pub fn next_producer_id(&self) -> i64 {
@@ -244,12 +271,12 @@ impl Topic {
     }
 
     /// `min.insync.replicas` in force for a partition of this topic: the topic's setting or the cluster's, never more
-    /// than there are replicas.
+    /// than there are replicas (during a reassignment: were before it).
     #[must_use]
     pub fn min_insync_replicas(&self, partition: &Partition) -> usize {
         let configured = self.configs.get(MIN_INSYNC_REPLICAS).and_then(|value| value.parse::<i32>().ok());
         let wanted = configured.unwrap_or(self.default_min_insync_replicas).max(1);
-        usize::try_from(wanted).expect("at least 1").min(partition.replicas.len())
+        usize::try_from(wanted).expect("at least 1").min(partition.settled_replication_factor())
     }
 
     /// `unclean.leader.election.enable` in force for this topic: its own setting or the brokers'.

@@ -30,8 +30,11 @@ mod command;
 mod elect_leader;
 mod election;
 mod errors;
+mod growth;
 mod image;
 mod placement;
+mod reassignment;
+mod throttle;
 mod topic_name;
 
 pub use apply::apply;
@@ -41,6 +44,12 @@ pub use errors::{
     AlterPartitionError, AssignmentFault, BrokerEpochError, CommandError, CreateTopicError, DeleteTopicError,
     ElectLeaderError, RegisterError, TopicConfigError, UnfenceError,
 };
+pub use growth::{AlterVoterError, BrokerConfigError, CreatePartitionsError, UnregisterError};
 pub use image::{Image, Listener, Partition, Registration, Topic, TopicChange};
 pub use placement::PARTITIONS_PER_TOPIC_MAX;
+pub use reassignment::{Reassignment, ReassignmentError};
+pub use throttle::{
+    DYNAMIC_BROKER_CONFIGS, FOLLOWER_THROTTLED_RATE, FOLLOWER_THROTTLED_REPLICAS, LEADER_THROTTLED_RATE,
+    LEADER_THROTTLED_REPLICAS, ThrottledReplicas,
+};
 pub use topic_name::{TopicNameError, validate_topic_name};

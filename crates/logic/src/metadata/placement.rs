@@ -15,37 +15,58 @@ pub(super) fn place(image: &Image, assignment: &Assignment) -> Result<Vec<Vec<Br
             if !(1..=PARTITIONS_PER_TOPIC_MAX).contains(partitions) {
                 return Err(CreateTopicError::InvalidPartitions { partitions: i64::from(*partitions) });
             }
-            spread(image, *partitions, *replication_factor)
+            let count = usize::try_from(*partitions).expect("checked to be positive");
+            spread(image, 0..count, *replication_factor)
         }
         Assignment::Manual(partitions) => {
             if partitions.is_empty() || partitions.len() > PARTITIONS_PER_TOPIC_MAX as usize {
                 return Err(CreateTopicError::InvalidPartitions { partitions: partitions.len() as i64 });
             }
-            validate(image, partitions)?;
+            validate(image, 0, partitions[0].len(), partitions)?;
             Ok(partitions.clone())
+        }
+    }
+}
+
+/// The replicas of partitions that a topic with `copies` replicas each gets in addition.
+pub(super) fn place_more(
+    image: &Image,
+    new: std::ops::Range<usize>,
+    copies: usize,
+    assignments: Option<&[Vec<BrokerId>]>,
+) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
+    match assignments {
+        None => spread(image, new, i16::try_from(copies).expect("a replication factor")),
+        Some(assignments) => {
+            let first = i32::try_from(new.start).expect("partition indexes are i32");
+            validate(image, first, copies, assignments)?;
+            Ok(assignments.to_vec())
         }
     }
 }
 
 /// Replica i of partition p on broker (p + i) mod n: P0 = [1,2,3], P1 = [2,3,1] and so on, so that leaders and
 /// followers are spread evenly and the layout can be foretold.
-fn spread(image: &Image, partitions: i32, replication_factor: i16) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
+fn spread(
+    image: &Image,
+    partitions: std::ops::Range<usize>,
+    replication_factor: i16,
+) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
     let usable: Vec<BrokerId> = image.brokers().filter(|it| it.is_active()).map(|it| it.id).collect();
     let copies = usize::try_from(replication_factor).unwrap_or(0);
     if copies == 0 || copies > usable.len() {
         return Err(CreateTopicError::InvalidReplicationFactor { replication_factor, usable_brokers: usable.len() });
     }
-    let partitions = usize::try_from(partitions).expect("checked to be positive");
-    Ok((0..partitions).map(|p| (0..copies).map(|i| usable[(p + i) % usable.len()]).collect()).collect())
+    Ok(partitions.map(|p| (0..copies).map(|i| usable[(p + i) % usable.len()]).collect()).collect())
 }
 
-fn validate(image: &Image, partitions: &[Vec<BrokerId>]) -> Result<(), CreateTopicError> {
-    for (partition, replicas) in (0..).zip(partitions) {
+fn validate(image: &Image, first: i32, copies: usize, partitions: &[Vec<BrokerId>]) -> Result<(), CreateTopicError> {
+    for (partition, replicas) in (first..).zip(partitions) {
         let fault = |reason| CreateTopicError::InvalidReplicaAssignment { partition, reason };
         if replicas.is_empty() {
             return Err(fault(AssignmentFault::Empty));
         }
-        if replicas.len() != partitions[0].len() {
+        if replicas.len() != copies {
             return Err(fault(AssignmentFault::Uneven));
         }
         for (i, replica) in replicas.iter().enumerate() {

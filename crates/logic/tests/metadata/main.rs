@@ -2,5 +2,6 @@
 
 mod elections;
 mod properties;
+mod reassignment;
 mod stories;
 mod vocabulary;

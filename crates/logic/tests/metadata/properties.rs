@@ -20,7 +20,15 @@ fn command(image: &Image, (kind, a, b, c, stale): Draw) -> Command {
     let epoch = BrokerEpoch(skew(image.broker(id).map_or(0, |it| it.epoch.0)));
     let topic_id = TopicId(u128::from(b % 3));
     let key = TopicPartition { topic: topic_id, partition: i32::from(c % 3) };
-    match kind % 20 {
+    match kind % 26 {
+        20..=22 => Command::AlterReassignment { key, target: Some(some_brokers(a, b, stale)) },
+        23 => Command::AlterReassignment { key, target: None },
+        24 if b % 2 == 0 => Command::CreatePartitions {
+            topic_id,
+            count: i32::from(c % 6),
+            assignments: (a % 3 == 0).then(|| vec![some_brokers(a, b, stale)]),
+        },
+        24 => Command::UnregisterBroker { id, directory: Some(u64::from(a)) },
         0..=3 => Command::RegisterBroker {
             id,
             incarnation: u128::from(b % 4),
@@ -76,6 +84,12 @@ fn command(image: &Image, (kind, a, b, c, stale): Draw) -> Command {
             }
         }
     }
+}
+
+/// One to four brokers, at times one that does not exist.
+fn some_brokers(a: u8, b: u8, stale: u8) -> Vec<BrokerId> {
+    let brokers = if stale % 16 == 3 { 6 } else { 5 };
+    (0..1 + b % 4).map(|i| BrokerId((i32::from(a) + i32::from(i * (1 + b % 2))) % brokers + 1)).collect()
 }
 
 fn draws() -> impl Strategy<Value = Vec<Draw>> {
@@ -135,7 +149,18 @@ proptest! {
                 let Some(old) = before.partition(key) else { continue };
                 if new.leader_epoch == old.leader_epoch { continue }
                 if let Some(leader) = new.leader {
-                    let entitled = old.isr.contains(&leader) || old.isr.iter().all(|it| !after.is_active(*it)) && old.elr.contains(&leader);
+                    // A reassignment that a proposal completes may give the lead to a member of the proposed ISR, which
+                    // counts from the moment it was proposed; cancelling one, to an eligible original replica.
+                    let by_reassignment = match command {
+                        Command::AlterPartition { new_isr, key: proposed, .. } => {
+                            *proposed == key && old.reassignment.is_some() && new_isr.iter().any(|it| it.broker == leader)
+                        }
+                        Command::AlterReassignment { key: altered, target: None } => {
+                            *altered == key && old.elr.contains(&leader)
+                        }
+                        _ => false,
+                    };
+                    let entitled = by_reassignment || old.isr.contains(&leader) || old.isr.iter().all(|it| !after.is_active(*it)) && old.elr.contains(&leader);
                     let asked = matches!(command, Command::ElectLeader { election, .. } if *election != Election::Preferred);
                     let is_unclean = new.last_unclean_epoch == Some(new.leader_epoch);
                     assert!(entitled != (asked && is_unclean), "{leader} leads {new:?} after {old:?} by {command:?}");
@@ -166,6 +191,35 @@ proptest! {
                     assert!(!accepted || !new.elr.contains(id) && !new.isr.contains(id), "{new:?} by {command:?}");
                 }
             }
+        });
+    }
+
+    /// Zoo 11 at its root: whoever is removed is removed together with a new leader epoch, so that no leader remembers
+    /// its log; and nobody is removed but by a command that says so or by the ISR that completes one.
+    #[test]
+    fn replicas_leave_only_with_a_new_leader_epoch_and_by_reassignment(draws in draws()) {
+        run(&draws, |before, command, _, after| {
+            for (key, new) in after.partitions() {
+                let Some(old) = before.partition(key) else { continue };
+                if old.replicas.iter().all(|id| new.has_replica(*id)) {
+                    continue;
+                }
+                assert!(new.leader_epoch > old.leader_epoch, "{old:?} became {new:?} by {command:?}");
+                let is_meant = old.reassignment.is_some() || matches!(command, Command::AlterReassignment { .. });
+                assert!(is_meant, "{old:?} became {new:?} by {command:?}");
+            }
+        });
+    }
+
+    /// Neither beginning, redirecting nor cancelling takes away the last one who holds everything.
+    #[test]
+    fn reassignment_never_needs_an_unclean_election(draws in draws()) {
+        run(&draws, |before, command, _, after| {
+            let Command::AlterReassignment { key, .. } = command else { return };
+            let (Some(old), Some(new)) = (before.partition(*key), after.partition(*key)) else { return };
+            let complete = |it: &minisr_logic::metadata::Partition| it.isr.len() + it.elr.len();
+            assert!(complete(new) > 0 || complete(old) == 0, "{old:?} became {new:?}");
+            assert!(new.leader.is_some() || old.leader.is_none(), "{old:?} became {new:?}");
         });
     }
 
