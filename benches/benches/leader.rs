@@ -18,7 +18,8 @@ const FOLLOWERS: [BrokerId; 2] = [BrokerId(2), BrokerId(3)];
 fn leader() -> Replica {
     let cursors = Cursors::recovered(AckPolicy::Written, Offset::ZERO, Offset::ZERO, Offset::ZERO, Offset::ZERO);
     let log = LogState::new(cursors, EpochCache::default(), Producers::default());
-    let settings = Settings { replica_lag_time_max_ms: 30_000, alter_partition_retry_ms: 1_000 };
+    let settings =
+        Settings { replica_lag_time_max_ms: 30_000, lag_max_messages: None, alter_partition_retry_ms: 1_000 };
     let brokers = [1, 2, 3].map(BrokerId);
     let members = Members::new(brokers.map(|id| (id, Some((BrokerEpoch(i64::from(id.0)), true)))), 2);
     let isr = brokers.into_iter().collect();

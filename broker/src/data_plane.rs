@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use minisr_client::transport::{Dialer, TlsFiles, TlsIdentity, Transport, quic as client_quic};
 use minisr_logic::{BrokerEpoch, Millis};
-use minisr_replica::{Config, FlushPolicy as ReplicaFlushPolicy, OpenError, RecoveryReport, Shard, TopicDefaults};
+use minisr_replica::{
+    Config, FlushPolicy as ReplicaFlushPolicy, LagMaxMessages, OpenError, RecoveryReport, Shard, TopicDefaults,
+};
 use minisr_storage::RealDisk;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -353,7 +355,7 @@ fn dialer(settings: &Settings, identity: &TlsIdentity) -> Result<Dialer, StartEr
 }
 
 /// The settings as the shard wants them.
-fn shard_config(settings: &Settings) -> Config {
+pub(crate) fn shard_config(settings: &Settings) -> Config {
     let bytes = |value: i32| usize::try_from(value).expect("checked when the settings were read");
     Config {
         flush: match settings.log_flush_policy {
@@ -362,11 +364,16 @@ fn shard_config(settings: &Settings) -> Config {
             FlushPolicy::Commit => ReplicaFlushPolicy::Commit,
         },
         replica_lag_time_max_ms: settings.replica_lag_time_max_ms,
+        replica_lag_max_messages: (settings.replica_lag_max_messages > 0).then_some(LagMaxMessages {
+            limit: settings.replica_lag_max_messages,
+            comparison: settings.replica_lag_max_messages_comparison,
+        }),
         replica_fetch_wait_max_ms: settings.replica_fetch_wait_max_ms,
         replica_fetch_min_bytes: bytes(settings.replica_fetch_min_bytes),
         replica_fetch_max_bytes: bytes(settings.replica_fetch_max_bytes),
         replica_fetch_response_max_bytes: bytes(settings.replica_fetch_response_max_bytes),
         replica_fetch_backoff_ms: settings.replica_fetch_backoff_ms,
+        num_replica_fetchers: settings.num_replica_fetchers,
         replica_socket_timeout_ms: settings.replica_socket_timeout_ms,
         high_watermark_checkpoint_interval_ms: settings.replica_high_watermark_checkpoint_interval_ms,
         recovery_point_checkpoint_interval_ms: settings.log_flush_offset_checkpoint_interval_ms,

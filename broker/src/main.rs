@@ -61,6 +61,9 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return refuse(&error),
     };
+    for note in &settings.notes {
+        tracing::warn!("{note}");
+    }
     settings.peer_addresses = arguments.peer_address.into_iter().collect();
     match broker::run(settings) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,10 @@
 //! Settings: a properties file plus `--set name=value`, with Kafka's names, defaults and ranges.
 //!
 //! Nothing is ignored: a name that is not in the table, a value outside its range, or two values that contradict one
-//! another stop the start with one sentence that names the setting, the value and what is allowed.
+//! another stop the start with one sentence that names the setting, the value and what is allowed. Two names of
+//! ZooKeeper's days are accepted, with a sentence for the log ([`aliases`]).
 
+mod aliases;
 mod checks;
 mod endpoints;
 mod kinds;
@@ -112,7 +114,9 @@ impl Settings {
     /// # Errors
     /// The first thing that is wrong, as one sentence.
     pub fn from_values(values: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let settings = Self::parse(values)?;
+        let mut values = values.clone();
+        let notes = aliases::resolve(&mut values)?;
+        let settings = Self { notes, ..Self::parse(&values)? };
         settings.check()?;
         Ok(settings)
     }
@@ -150,6 +154,10 @@ impl Settings {
             text +=
                 &format!("{} = {default}\n    {}.\n    Allowed: {}.\n", setting.name, setting.meaning, setting.allowed);
         }
+        for alias in aliases::ALIASES {
+            let aliases::Alias { name, default_was, meaning } = alias;
+            text += &format!("{name} (Kafka's default was {default_was})\n    {meaning}.\n");
+        }
         text
     }
 }
@@ -181,13 +189,6 @@ fn read_properties(path: &Path) -> Result<BTreeMap<String, String>, ConfigError>
 /// Names that Kafka had or has, with what to do about them here.
 fn unknown(name: &str, names: &[&str]) -> ConfigError {
     let hint = match name {
-        "zookeeper.session.timeout.ms" => {
-            "; there is no ZooKeeper: broker.session.timeout.ms says when a silent broker is fenced".to_owned()
-        }
-        "zookeeper.sync.time.ms" => "; there is no ZooKeeper and nothing takes its place".to_owned(),
-        "replica.lag.max.messages" => {
-            "; Kafka dropped it in 0.9: replica.lag.time.max.ms alone decides who is in sync".to_owned()
-        }
         "broker.id" => "; use node.id".to_owned(),
         "log.dir" => "; use log.dirs".to_owned(),
         "log.retention.hours" | "log.retention.minutes" => "; use log.retention.ms".to_owned(),

@@ -5,6 +5,7 @@ use super::endpoints::{self, HostPort, Listener};
 use super::kinds::{Boolean, Kind, OneOf, OnePath, OptionalText, Parsed, Text, whole};
 use super::{ConfigError, FlushPolicy, InterBrokerTransport};
 use minisr_logic::BrokerId;
+use minisr_logic::partition::LagComparison;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -30,6 +31,8 @@ macro_rules! settings {
             /// From `--peer-address`: where the data listener of a peer is dialed instead of its advertised address,
             /// which is how a proxy is put on one link.
             pub peer_addresses: BTreeMap<BrokerId, HostPort>,
+            /// What obsolete names among the settings were taken for: sentences for the log.
+            pub notes: Vec<String>,
         }
 
         impl Settings {
@@ -42,6 +45,7 @@ macro_rules! settings {
                 Ok(Self {
                     $( $field: one($name, values, $default, &$kind)?, )*
                     peer_addresses: BTreeMap::new(),
+                    notes: Vec::new(),
                 })
             }
 
@@ -91,6 +95,8 @@ const FLUSH: OneOf<FlushPolicy> =
     OneOf(&[("never", FlushPolicy::Never), ("interval", FlushPolicy::Interval), ("commit", FlushPolicy::Commit)]);
 const TRANSPORT: OneOf<InterBrokerTransport> =
     OneOf(&[("quic", InterBrokerTransport::Quic), ("tcp", InterBrokerTransport::Tcp)]);
+const LAG_COMPARISON: OneOf<LagComparison> =
+    OneOf(&[("greater", LagComparison::Greater), ("greater-or-equal", LagComparison::GreaterOrEqual)]);
 const CLEANUP_DELETE: OneOf<()> = OneOf(&[("delete", ())]);
 const NEVER_UNCLEAN: OneOf<()> = OneOf(&[("false", ())]);
 const CREATE_TIME: OneOf<()> = OneOf(&[("CreateTime", ())]);
@@ -176,6 +182,11 @@ settings! {
         "fetch loops for each leader broker";
     "replica.lag.time.max.ms" replica_lag_time_max_ms: u64 = Some("30000"), whole(1, DAY_MS),
         "milliseconds without having caught up after which a follower leaves the in-sync set";
+    "replica.lag.max.messages" replica_lag_max_messages: u64 = Some("0"), whole(0, i64::MAX as u64),
+        "legacy: records that a follower may lack before it leaves the in-sync set, looked at after each append; 0 is \
+         off, and Kafka has had no such rule since 0.9 because it drops healthy followers";
+    "replica.lag.max.messages.comparison" replica_lag_max_messages_comparison: LagComparison = Some("greater"), LAG_COMPARISON,
+        "when that many are too many: greater (more than N, as old Kafka had it) or greater-or-equal";
     "replica.fetch.wait.max.ms" replica_fetch_wait_max_ms: u64 = Some("500"), whole(1, DAY_MS),
         "milliseconds that a follower's fetch waits at the leader; less than replica.lag.time.max.ms";
     "replica.fetch.min.bytes" replica_fetch_min_bytes: i32 = Some("1"), whole(0, i32::MAX),

@@ -54,7 +54,7 @@ fn bad_values_are_answered_with_name_value_and_range() {
 #[test]
 fn unknown_names_are_refused_with_the_nearest_or_the_successor() {
     assert!(refusal("min.insync.replica", "2").contains("did you mean min.insync.replicas?"));
-    assert!(refusal("zookeeper.session.timeout.ms", "6000").contains("broker.session.timeout.ms"));
+    assert!(refusal("zookeeper.connection.timeout.ms", "6000").contains("controller.quorum.voters"));
     assert!(refusal("nonsense", "1").contains("--settings"));
 }
 
@@ -73,4 +73,70 @@ fn missing_settings_are_named() {
     let mut values = base();
     values.remove("log.dirs");
     assert!(Settings::from_values(&values).expect_err("required").to_string().contains("log.dirs is missing"));
+}
+
+fn with(changes: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let mut values = base();
+    values.extend(changes.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+    Settings::from_values(&values)
+}
+
+#[test]
+fn zookeepers_session_is_the_brokers_session_and_the_log_says_so() {
+    let settings = with(&[("zookeeper.session.timeout.ms", "6000")]).expect("accepted");
+    assert_eq!(settings.broker_session_timeout_ms, 6_000);
+    assert_eq!(settings.notes.len(), 1);
+    assert!(settings.notes[0].contains("taken for broker.session.timeout.ms=6000"), "{:?}", settings.notes);
+
+    let both = [("zookeeper.session.timeout.ms", "6000"), ("broker.session.timeout.ms", "7000")];
+    let settings = with(&both).expect("accepted");
+    assert_eq!(settings.broker_session_timeout_ms, 7_000, "the name of today wins");
+    assert!(settings.notes[0].contains("is ignored"), "{:?}", settings.notes);
+
+    assert!(refusal("zookeeper.session.timeout.ms", "soon").contains("zookeeper.session.timeout.ms=soon"));
+    // What it maps to is checked as ever.
+    assert!(refusal("zookeeper.session.timeout.ms", "3000").contains("more than twice"));
+}
+
+#[test]
+fn zookeepers_sync_time_is_taken_for_nothing_and_the_log_says_why() {
+    let settings = with(&[("zookeeper.sync.time.ms", "2000")]).expect("accepted");
+    assert!(settings.notes[0].contains("taken for nothing"), "{:?}", settings.notes);
+    assert!(settings.notes[0].contains("ZooKeeper's own followers"), "{:?}", settings.notes);
+    assert_eq!(settings.replica_lag_time_max_ms, 30_000);
+    assert!(refusal("zookeeper.sync.time.ms", "-1").contains("zookeeper.sync.time.ms=-1"));
+    assert!(with(&[]).expect("valid").notes.is_empty());
+}
+
+/// Each setting about replication reaches the shard: a value other than the default changes what the shard is told,
+/// and changes nothing else.
+#[test]
+fn replication_settings_reach_the_shard() {
+    let told = |changes: &[(&str, &str)]| {
+        let config = crate::data_plane::shard_config(&with(changes).expect("valid"));
+        let text = format!("{config:#?}");
+        text.lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = told(&[]);
+    for (name, value, expected) in [
+        ("replica.lag.time.max.ms", "20000", "replica_lag_time_max_ms: 20000,"),
+        ("replica.fetch.wait.max.ms", "250", "replica_fetch_wait_max_ms: 250,"),
+        ("replica.fetch.min.bytes", "77", "replica_fetch_min_bytes: 77,"),
+        ("replica.fetch.max.bytes", "4096", "replica_fetch_max_bytes: 4096,"),
+        ("replica.fetch.response.max.bytes", "8192", "replica_fetch_response_max_bytes: 8192,"),
+        ("replica.fetch.backoff.ms", "333", "replica_fetch_backoff_ms: 333,"),
+        ("replica.socket.timeout.ms", "9999", "replica_socket_timeout_ms: 9999,"),
+        ("replica.high.watermark.checkpoint.interval.ms", "123", "high_watermark_checkpoint_interval_ms: 123,"),
+        ("num.replica.fetchers", "3", "num_replica_fetchers: 3,"),
+        ("min.insync.replicas", "2", "min_insync_replicas: 2,"),
+    ] {
+        let changed: Vec<String> = told(&[(name, value)]).into_iter().filter(|line| !before.contains(line)).collect();
+        assert_eq!(changed, [expected], "{name}={value}");
+    }
+    let legacy =
+        told(&[("replica.lag.max.messages", "4"), ("replica.lag.max.messages.comparison", "greater-or-equal")]);
+    let has = |line: &str| legacy.iter().any(|it| it == line);
+    assert!(has("limit: 4,") && has("comparison: GreaterOrEqual,"), "{legacy:?}");
+    assert!(before.iter().any(|line| line == "replica_lag_max_messages: None,"), "off unless asked for");
+    assert!(refusal("replica.lag.max.messages.comparison", "less").contains("greater, greater-or-equal"));
 }

@@ -4,7 +4,7 @@
 //! ranges; topic-level settings override [`TopicDefaults`] through the metadata image.
 
 use minisr_logic::BrokerId;
-use minisr_logic::partition::Settings;
+use minisr_logic::partition::{LagMaxMessages, Settings};
 
 /// When data counts as stored, `log.flush.policy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub struct Config {
     pub flush: FlushPolicy,
     /// `replica.lag.time.max.ms`.
     pub replica_lag_time_max_ms: u64,
+    /// `replica.lag.max.messages` and its comparison: a legacy rule, off by default.
+    pub replica_lag_max_messages: Option<LagMaxMessages>,
     /// `replica.fetch.wait.max.ms`.
     pub replica_fetch_wait_max_ms: u64,
     /// `replica.fetch.min.bytes`.
@@ -102,6 +104,7 @@ impl Config {
             broker,
             flush: FlushPolicy::Never,
             replica_lag_time_max_ms: 30_000,
+            replica_lag_max_messages: None,
             replica_fetch_wait_max_ms: 500,
             replica_fetch_min_bytes: 1,
             replica_fetch_max_bytes: 1 << 20,
@@ -122,6 +125,7 @@ impl Config {
     pub(crate) fn logic(&self) -> Settings {
         Settings {
             replica_lag_time_max_ms: self.replica_lag_time_max_ms,
+            lag_max_messages: self.replica_lag_max_messages,
             alter_partition_retry_ms: self.alter_partition_retry_ms,
         }
     }

@@ -33,6 +33,7 @@ impl<D: Disk> Shard<D> {
             leader_epoch: leader.epoch(),
             partition_epoch: leader.isr().partition_epoch(),
             new_isr: proposed.isr,
+            dropped: proposed.dropped,
         }));
     }
 
@@ -48,8 +49,7 @@ impl<D: Disk> Shard<D> {
         // No longer the leader: the answer is about a leadership that is over.
         let Some((leader, log)) = partition.replica.as_leader() else { return };
         if let Some(from) = leader.alter_partition_reply(now, log, correlation, result) {
-            let to = members(leader.isr().settled());
-            outputs.push(Output::Notice(Notice::IsrChanged { partition: key, from: members(&from), to }));
+            partition.note_isr_change(now, &from, None, outputs);
         }
         self.touched.insert(key);
     }

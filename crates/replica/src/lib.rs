@@ -31,6 +31,7 @@ mod fingerprint;
 mod flush;
 mod follow;
 mod isr;
+mod isr_report;
 mod open;
 mod output;
 mod partition;
@@ -48,7 +49,8 @@ pub use event::{
     Acks, Append, BatchSummary, EpochEnd, Event, FetchPartition, FetchReply, FetchRequest, Fetched, FetchedPartition,
     FetcherId, Isolation, IsrCommitted, ProducerBatch, Reader, Ticket,
 };
-pub use minisr_logic::partition::LagKind;
+pub use isr_report::{CHANGES_KEPT, IsrChange, IsrReport};
+pub use minisr_logic::partition::{IsrReason, LagComparison, LagKind, LagMaxMessages};
 pub use open::RecoveryReport;
 pub use output::{AlterPartition, Appended, Notice, Output};
 pub use partition::batch_summary;

@@ -1,5 +1,6 @@
 //! What comes out of a shard: answers, requests to others, work for the driver, and news worth a log line.
 
+use minisr_logic::partition::IsrReason;
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Offset, PartitionEpoch, TopicPartition};
 
 use crate::error::AppendError;
@@ -75,6 +76,8 @@ pub struct AlterPartition {
     pub partition_epoch: PartitionEpoch,
     /// The proposed members, each with the registration it was observed in.
     pub new_isr: Vec<(BrokerId, BrokerEpoch)>,
+    /// The committed members that it leaves out, and why: for logs, the controller does not ask.
+    pub dropped: Vec<(BrokerId, IsrReason)>,
 }
 
 /// What an operator wants to know.
@@ -115,6 +118,8 @@ pub enum Notice {
         from: Vec<BrokerId>,
         /// Members now.
         to: Vec<BrokerId>,
+        /// Who left or joined, and why.
+        reasons: Vec<(BrokerId, IsrReason)>,
     },
     /// A follower cut its log because it held what the leader does not.
     Truncated {

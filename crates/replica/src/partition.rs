@@ -20,6 +20,7 @@ use minisr_wire::batch::BatchView;
 
 use crate::config::{Config, FlushPolicy};
 use crate::event::{Append, Fetched};
+use crate::isr_report::IsrHistory;
 use crate::settings::TopicSettings;
 
 /// One hosted partition.
@@ -31,6 +32,7 @@ pub(crate) struct Partition<D: Disk> {
     pub(crate) replica: Replica,
     pub(crate) log: Log<D>,
     pub(crate) settings: TopicSettings,
+    pub(crate) isr_history: IsrHistory,
     directory: PathBuf,
     /// What the recovery-point checkpoint may say at most: a cut is about to happen here.
     recovery_point_max: Offset,
@@ -141,6 +143,7 @@ impl<D: Disk> Partition<D> {
             replica,
             log,
             settings,
+            isr_history: IsrHistory::default(),
             directory,
             recovery_point_max: Offset(i64::MAX),
             recovery_point_written: Offset(known.recovery_point),

@@ -10,11 +10,10 @@ use std::sync::Arc;
 
 use minisr_logic::metadata::{Image, Partition as Assigned, Topic, TopicChange};
 use minisr_logic::partition::{Members, Role, View};
-use minisr_logic::{BrokerEpoch, Millis, TopicPartition};
+use minisr_logic::{BrokerEpoch, BrokerId, Millis, TopicPartition};
 use minisr_storage::Disk;
 use minisr_storage::checkpoint::{self, Durability};
 
-use crate::isr::members;
 use crate::open::{BROKER_EPOCH, UNCLEAN_START};
 use crate::output::{Notice, Output};
 use crate::partition::{Partition, directory_name};
@@ -72,7 +71,8 @@ impl<D: Disk> Shard<D> {
                         let assigned = topic.partition(key.partition).expect("one of its partitions");
                         if assigned.has_replica(self.config.broker) {
                             self.host(key, topic, disk, outputs);
-                            self.take_role(now, key, &image, topic, assigned, disk, outputs);
+                            let isr_before = earlier.partition(key).map(|it| it.isr.iter().copied().collect());
+                            self.take_role(now, key, &image, topic, assigned, isr_before, disk, outputs);
                         } else {
                             gone.push(key);
                         }
@@ -103,7 +103,7 @@ impl<D: Disk> Shard<D> {
             .collect();
         for key in led {
             if let Some((topic, assigned)) = image.topic(key.topic).zip(image.partition(key)) {
-                self.take_role(now, key, image, topic, assigned, disk, outputs);
+                self.take_role(now, key, image, topic, assigned, None, disk, outputs);
             }
         }
     }
@@ -141,6 +141,7 @@ impl<D: Disk> Shard<D> {
         image: &Image,
         topic: &Topic,
         assigned: &Assigned,
+        isr_before: Option<BTreeSet<BrokerId>>,
         disk: &mut D,
         outputs: &mut Vec<Output>,
     ) {
@@ -149,9 +150,8 @@ impl<D: Disk> Shard<D> {
         self.touched.insert(key);
         let log_start = partition.replica.log().cursors.log_start();
         answer_resigned(applied.resigned, log_start, outputs);
-        if let (Some(from), Some(leader)) = (applied.isr_before, partition.replica.leader()) {
-            let to = members(leader.isr().settled());
-            outputs.push(Output::Notice(Notice::IsrChanged { partition: key, from: members(&from), to }));
+        if let Some(from) = applied.isr_before {
+            partition.note_isr_change(now, &from, Some(image), outputs);
         }
         if !applied.new_epoch {
             return;
@@ -161,6 +161,10 @@ impl<D: Disk> Shard<D> {
                 let (leader_epoch, start) = (leader.epoch(), leader.epoch_start());
                 self.fetchers.unassign(key);
                 outputs.push(Output::Notice(Notice::BecameLeader { partition: key, leader_epoch, start }));
+                // What this leader found changed when it took over, such as the leader before it missing.
+                if let Some(from) = isr_before.filter(|before| before != leader.isr().settled()) {
+                    partition.note_isr_change(now, &from, Some(image), outputs);
+                }
                 if let Err(error) = partition.write_epochs(disk) {
                     self.fail_partition(key, &error.to_string(), outputs);
                 }
@@ -219,8 +223,7 @@ impl<D: Disk> Shard<D> {
 
 /// What decisions see of a partition's metadata.
 fn view(image: &Image, topic: &Topic, assigned: &Assigned) -> View {
-    let registration =
-        |id: minisr_logic::BrokerId| image.broker(id).map(|registered| (registered.epoch, registered.is_active()));
+    let registration = |id: BrokerId| image.broker(id).map(|registered| (registered.epoch, registered.is_active()));
     View {
         leader: assigned.leader,
         leader_epoch: assigned.leader_epoch,
@@ -239,6 +242,6 @@ fn keys(topic: &Topic) -> impl Iterator<Item = TopicPartition> + use<> {
     (0..count).map(move |partition| TopicPartition { topic: id, partition })
 }
 
-fn registrations(image: &Image) -> Vec<(minisr_logic::BrokerId, BrokerEpoch, bool)> {
+fn registrations(image: &Image) -> Vec<(BrokerId, BrokerEpoch, bool)> {
     image.brokers().map(|it| (it.id, it.epoch, it.is_active())).collect()
 }

@@ -53,7 +53,8 @@ fn isr_lag_has_its_three_names() {
     assert_eq!(lagging.len(), 1);
     assert_eq!((lagging[0].0.0, lagging[0].1, lagging[0].2), (3, LagKind::Stuck, Some(1)));
     cluster.pass(LAG_MS);
-    assert_eq!(cluster.describe(1).lagging[0].1, LagKind::Bootstrapping);
+    assert_eq!(cluster.isr(), [1, 2]);
+    assert_eq!(cluster.describe(1).lagging[0].1, LagKind::Stuck, "dropped, and still silent");
 }
 
 /// Trap 7: the leader wants to drop broker 3 but the controller has not agreed yet.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use minisr_replica::FlushPolicy;
+use minisr_replica::{FlushPolicy, LagComparison, LagMaxMessages};
 
 use crate::cluster::faults::{self, FaultType};
 use crate::dice::{Dice, Roll};
@@ -34,6 +34,8 @@ pub struct Plan {
     pub heartbeat_interval_ms: u64,
     /// `replica.lag.time.max.ms`.
     pub lag_time_max_ms: u64,
+    /// `replica.lag.max.messages`, the legacy rule, on in a part of the seeds.
+    pub lag_max_messages: Option<LagMaxMessages>,
     /// `replica.fetch.wait.max.ms`.
     pub fetch_wait_max_ms: u64,
     /// `num.replica.fetchers`.
@@ -101,6 +103,11 @@ impl Plan {
         // Each has a roll of its own, so that a new one does not change the others.
         let weight = |it: &FaultType| (it.name, rate(&mut dice.roll(0, it.name, 0), it.seeds_permille, 10));
         let weights = faults::ALL.iter().map(weight).collect();
+        let mut legacy = dice.roll(0, "replica.lag.max.messages", 0);
+        let lag_max_messages = legacy.chance(150).then(|| LagMaxMessages {
+            limit: legacy.between(1, 8),
+            comparison: *legacy.pick(&[LagComparison::Greater, LagComparison::GreaterOrEqual]),
+        });
         let mut rates = dice.roll(0, "rates", 0);
         // Most load is acks=all and idempotent: that is what may not be lost.
         let kinds = [
@@ -123,6 +130,7 @@ impl Plan {
             session_timeout_ms,
             heartbeat_interval_ms: session_timeout_ms / roll.between(3, 6),
             lag_time_max_ms,
+            lag_max_messages,
             fetch_wait_max_ms: (lag_time_max_ms / roll.between(3, 6)).max(80),
             replica_fetchers: roll.between(1, 2) as u32,
             safety_ms: roll.between(4_000, 15_000),

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use minisr_replica::FlushPolicy;
+use minisr_replica::{FlushPolicy, LagComparison, LagMaxMessages};
 
 use crate::cluster::{MessageKind, faults};
 use crate::plan::{Plan, ProducerKind, Rates};
@@ -44,6 +44,7 @@ macro_rules! settings {
             match name {
                 $($name => plan.$field = parsed(name, value)?,)*
                 "flush" => plan.flush = flush(value)?,
+                "lag-max-messages" => plan.lag_max_messages = Some(lag_max_messages(value)?),
                 "producers" => plan.producers = value.split(',').map(producer).collect::<Result<_, _>>()?,
                 _ => return Err(format!("there is no setting {name}")),
             }
@@ -57,7 +58,9 @@ macro_rules! settings {
                 FlushPolicy::Interval { interval_ms } => format!("interval:{interval_ms}"),
                 FlushPolicy::Commit => "commit".to_owned(),
             };
-            vec![$(($name, plan.$field.to_string()),)* ("flush", flush), ("producers", producers.join(","))]
+            let legacy = plan.lag_max_messages.map(|rule| ("lag-max-messages", lag_rule(rule)));
+            let given = vec![$(($name, plan.$field.to_string()),)* ("flush", flush), ("producers", producers.join(","))];
+            given.into_iter().chain(legacy).collect()
         }
     };
 }
@@ -96,6 +99,7 @@ impl Plan {
             session_timeout_ms: 900,
             heartbeat_interval_ms: 200,
             lag_time_max_ms: 900,
+            lag_max_messages: None,
             fetch_wait_max_ms: 200,
             replica_fetchers: 1,
             safety_ms: 10_000,
@@ -227,6 +231,23 @@ fn flush(value: &str) -> Result<FlushPolicy, String> {
     }
 }
 
+/// `>N` or `>=N`.
+fn lag_max_messages(value: &str) -> Result<LagMaxMessages, String> {
+    let rule = match value.strip_prefix(">=") {
+        Some(limit) => limit.parse().map(|limit| (limit, LagComparison::GreaterOrEqual)),
+        None => value.strip_prefix('>').unwrap_or_default().parse().map(|limit| (limit, LagComparison::Greater)),
+    };
+    let (limit, comparison) = rule.map_err(|_| format!("lag-max-messages cannot be \"{value}\": >N or >=N"))?;
+    Ok(LagMaxMessages { limit, comparison })
+}
+
+fn lag_rule(rule: LagMaxMessages) -> String {
+    match rule.comparison {
+        LagComparison::Greater => format!(">{}", rule.limit),
+        LagComparison::GreaterOrEqual => format!(">={}", rule.limit),
+    }
+}
+
 const PRODUCERS: [(ProducerKind, &str); 4] = [
     (ProducerKind::Idempotent, "idempotent"),
     (ProducerKind::All, "all"),
@@ -272,11 +293,20 @@ at 3400 kill-process back=500 broker=1 noticed=20
     }
 
     #[test]
+    fn scenario_names_the_rule_by_messages_where_it_is_on() {
+        for rule in ["lag-max-messages=>4", "lag-max-messages=>=1"] {
+            let schedule: Schedule = format!("plan {rule}").parse().expect("a scenario");
+            assert!(schedule.to_string().contains(rule), "{schedule}");
+        }
+    }
+
+    #[test]
     fn scenario_with_a_wrong_line_names_it() {
         let wrong = [
             "kill 3",
             "plan brokers=x",
             "plan speed=3",
+            "plan lag-max-messages=4",
             "at noon pause broker=1",
             "at 7 meteor",
             "at 7 lose gossip from=1 to=2",

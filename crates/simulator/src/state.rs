@@ -205,7 +205,7 @@ pub enum Fact {
         place: Place,
         /// In this epoch.
         epoch: Epoch,
-        /// Members it wants to drop.
+        /// Members it wants to drop by the rule of time.
         dropped: Vec<BrokerId>,
     },
     /// A command was applied to the committed image.

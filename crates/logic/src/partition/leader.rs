@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::acks::{Acks, AppendError, PendingAcks, Ticket, Waiting};
 use super::isr::{AlterPartitionError, Isr, IsrCommitted};
+use super::lag::{IsrReason, LagKind};
 use super::producers::{BatchSummary, SequenceCheck};
 use super::replica::{LogState, Members, Settings};
 use crate::{BrokerEpoch, BrokerId, Epoch, Millis, Offset};
@@ -33,6 +34,9 @@ pub struct Leader {
     acks: PendingAcks,
     decided: VecDeque<(Ticket, Result<Committed, AppendError>)>,
     proposal_to_send: bool,
+    /// Why the members left that the last shrink proposed here drops, and how many records each lacked.
+    dropped: BTreeMap<BrokerId, (IsrReason, Option<i64>)>,
+    leading_since: Millis,
     next_lag_check: Millis,
 }
 
@@ -93,17 +97,8 @@ pub struct ProposedIsr {
     pub correlation: u64,
     /// The members, each with its registration as this leader knows it.
     pub isr: Vec<(BrokerId, BrokerEpoch)>,
-}
-
-/// How far behind a follower is, by the seed's three names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LagKind {
-    /// Sends no fetches.
-    Stuck,
-    /// Fetches, but does not reach the log end.
-    Slow,
-    /// Outside the ISR, catching up.
-    Bootstrapping,
+    /// The settled members that it leaves out, and why.
+    pub dropped: Vec<(BrokerId, IsrReason)>,
 }
 
 impl Leader {
@@ -143,6 +138,8 @@ impl Leader {
             acks: PendingAcks::default(),
             decided: VecDeque::new(),
             proposal_to_send: false,
+            dropped: BTreeMap::new(),
+            leading_since: now,
             next_lag_check,
         }
     }
@@ -230,6 +227,10 @@ impl Leader {
     pub fn written(&mut self, now: Millis, log: &mut LogState, end: Offset) {
         assert_eq!(end, log.admitted_end(), "what was admitted is what was written");
         log.cursors.advance_written(end);
+        if self.settings.lag_max_messages.is_some() {
+            // Now or never: the followers' waiting fetches are answered in this very step.
+            self.propose_shrink(now, log);
+        }
         self.advance_high_watermark(now, log);
     }
 
@@ -335,7 +336,9 @@ impl Leader {
             // The answer is about another epoch: this leader is deposed and metadata is on its way.
             Ok(_) => None,
             Err(error) => {
-                self.isr.refused(now, correlation, error, self.settings.alter_partition_retry_ms);
+                if self.isr.refused(now, correlation, error, self.settings.alter_partition_retry_ms) {
+                    self.dropped.clear();
+                }
                 None
             }
         };
@@ -388,7 +391,9 @@ impl Leader {
         }
         let proposal = self.isr.proposal()?;
         let isr = proposal.isr.iter().filter_map(|&id| Some((id, self.members.broker_epoch(id)?))).collect();
-        Some(ProposedIsr { correlation: proposal.correlation, isr })
+        let leaving = self.isr.settled().difference(&proposal.isr);
+        let dropped = leaving.filter_map(|id| Some((*id, self.why_dropped(*id)?.0))).collect();
+        Some(ProposedIsr { correlation: proposal.correlation, isr, dropped })
     }
 
     /// Leadership is over: everyone who waits learns `error`.
@@ -403,19 +408,23 @@ impl Leader {
     #[must_use]
     pub fn lagging(&self, now: Millis, log: &LogState) -> Vec<(BrokerId, LagKind, Option<i64>)> {
         let log_end = log.cursors.written();
-        let lacks = |follower: &FollowerProgress| follower.counted.map(|counted| log_end.0 - counted.0);
         let kind = |id: BrokerId, follower: &FollowerProgress| {
+            let fetches = self.has_fetched_lately(now, follower);
             if !self.isr.settled().contains(&id) {
-                return Some(LagKind::Bootstrapping);
+                return Some(if fetches { LagKind::Bootstrapping } else { LagKind::Stuck });
             }
             if self.is_caught_up(now, follower, log_end) {
                 return None;
             }
-            let fetches =
-                follower.last_fetch.is_some_and(|(at, _)| now.since(at) <= self.settings.replica_lag_time_max_ms);
             Some(if fetches { LagKind::Slow } else { LagKind::Stuck })
         };
-        self.followers.iter().filter_map(|(&id, it)| Some((id, kind(id, it)?, lacks(it)))).collect()
+        self.followers.iter().filter_map(|(&id, it)| Some((id, kind(id, it)?, it.lacks(log_end)))).collect()
+    }
+
+    /// Why `member` was dropped by the last shrink that this leader proposed, and how many records it lacked then.
+    #[must_use]
+    pub fn why_dropped(&self, member: BrokerId) -> Option<(IsrReason, Option<i64>)> {
+        self.dropped.get(&member).copied()
     }
 
     // ---- the high watermark -------------------------------------------------------------------------------------
@@ -467,10 +476,29 @@ impl Leader {
 
     // ---- the ISR ------------------------------------------------------------------------------------------------
 
-    /// By time only: it holds everything, or did so within the lag time.
+    /// In step by every rule in force: by time (it holds everything, or did so within the lag time), and by messages
+    /// where that rule is on.
     fn is_caught_up(&self, now: Millis, follower: &FollowerProgress, log_end: Offset) -> bool {
+        self.is_caught_up_by_time(now, follower, log_end) && !self.lacks_too_many(follower, log_end)
+    }
+
+    fn is_caught_up_by_time(&self, now: Millis, follower: &FollowerProgress, log_end: Offset) -> bool {
         follower.counted == Some(log_end)
             || follower.last_caught_up.is_some_and(|at| now.since(at) <= self.settings.replica_lag_time_max_ms)
+    }
+
+    /// By the legacy rule. One that was not heard from in this epoch lacks an unknown number: time decides about it.
+    fn lacks_too_many(&self, follower: &FollowerProgress, log_end: Offset) -> bool {
+        let (Some(rule), Some(records)) = (self.settings.lag_max_messages, follower.lacks(log_end)) else {
+            return false;
+        };
+        rule.exceeded_by(records)
+    }
+
+    /// Whether it is not silent: a fetch within the lag time, or a leader too young to tell.
+    fn has_fetched_lately(&self, now: Millis, follower: &FollowerProgress) -> bool {
+        let last = follower.last_fetch.map_or(self.leading_since, |(at, _)| at);
+        now.since(last) <= self.settings.replica_lag_time_max_ms
     }
 
     /// Proposes to drop members that lag.
@@ -479,13 +507,29 @@ impl Leader {
             return;
         }
         let log_end = log.cursors.written();
-        let stays = |id: &BrokerId| {
-            *id == self.me || self.followers.get(id).is_some_and(|follower| self.is_caught_up(now, follower, log_end))
+        let lags = |id: &BrokerId| {
+            if *id == self.me {
+                return None;
+            }
+            let Some(follower) = self.followers.get(id) else { return Some((*id, (IsrReason::Unassigned, None))) };
+            if self.is_caught_up(now, follower, log_end) {
+                return None;
+            }
+            let reason = match self.is_caught_up_by_time(now, follower, log_end) {
+                true => IsrReason::Messages,
+                false if self.has_fetched_lately(now, follower) => IsrReason::Slow,
+                false => IsrReason::Stuck,
+            };
+            Some((*id, (reason, follower.lacks(log_end))))
         };
-        let kept: BTreeSet<BrokerId> = self.isr.settled().iter().copied().filter(stays).collect();
-        if kept.len() < self.isr.settled().len() {
-            self.propose(now, kept);
+        let dropped: BTreeMap<_, _> = self.isr.settled().iter().filter_map(lags).collect();
+        if dropped.is_empty() {
+            return;
         }
+        let kept: BTreeSet<BrokerId> =
+            self.isr.settled().iter().copied().filter(|id| !dropped.contains_key(id)).collect();
+        self.dropped = dropped;
+        self.propose(now, kept);
     }
 
     /// Proposes to add a follower that holds all that may be committed.
@@ -495,6 +539,8 @@ impl Leader {
         }
         let mut isr = self.isr.settled().clone();
         isr.insert(id);
+        // A shrink that the controller makes from here on has reasons of its own.
+        self.dropped.clear();
         self.propose(now, isr);
     }
 
@@ -518,6 +564,11 @@ impl FollowerProgress {
     #[must_use]
     pub fn counted(&self) -> Option<Offset> {
         self.counted
+    }
+
+    /// How many records it lacks of a log that ends at `log_end`; `None` until its first fetch in this epoch.
+    fn lacks(&self, log_end: Offset) -> Option<i64> {
+        self.counted.map(|counted| log_end.0 - counted.0)
     }
 
     /// Takes a fetch into account. `log_end` is the leader's, taken before anything is read.

@@ -14,7 +14,7 @@
 //!
 //! | Event | Leader | Follower |
 //! |---|---|---|
-//! | producer's batch | [`Leader::admit`], write, [`Leader::written`] | refused: not leader |
+//! | producer's batch | [`Leader::admit`], write, [`Leader::written`]; a rule by messages, where it is on, is applied there | refused: not leader |
 //! | sync finished | [`Leader::flushed`] | cursor moves; the next fetch tells it |
 //! | follower's fetch | [`Replica::check_position`], then [`Leader::follower_fetched`] | refused: not leader |
 //! | leader's answer | dropped | truncate, or append and [`Follower::adopt`] |
@@ -40,6 +40,7 @@ mod cursors;
 mod epochs;
 mod follower;
 mod isr;
+mod lag;
 mod leader;
 mod producers;
 mod replica;
@@ -49,6 +50,7 @@ pub use cursors::{AckPolicy, Cursors};
 pub use epochs::{EpochCache, EpochEnd};
 pub use follower::{Follower, OutOfRange, Position, UnfitBatch};
 pub use isr::{AlterPartitionError, Isr, IsrCommitted, Proposal};
-pub use leader::{Admitted, Committed, FollowerProgress, FollowerRefusal, LagKind, Leader, ProposedIsr};
+pub use lag::{IsrReason, LagComparison, LagKind, LagMaxMessages};
+pub use leader::{Admitted, Committed, FollowerProgress, FollowerRefusal, Leader, ProposedIsr};
 pub use producers::{BATCHES_KEPT, BatchSummary, ProducerBatch, Producers, SeenBatch, SequenceCheck, sequence_plus};
 pub use replica::{Applied, EpochRefusal, LogState, Members, PositionCheck, Replica, Role, Settings, View};

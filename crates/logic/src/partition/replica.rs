@@ -12,6 +12,7 @@ use super::cursors::Cursors;
 use super::epochs::{EpochCache, EpochEnd};
 use super::follower::Follower;
 use super::isr::Isr;
+use super::lag::LagMaxMessages;
 use super::leader::{Committed, Leader};
 use super::producers::Producers;
 use crate::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch};
@@ -21,6 +22,8 @@ use crate::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch};
 pub struct Settings {
     /// `replica.lag.time.max.ms`.
     pub replica_lag_time_max_ms: u64,
+    /// `replica.lag.max.messages` with its comparison: a legacy rule, off by default.
+    pub lag_max_messages: Option<LagMaxMessages>,
     /// Pause before an ISR proposal without a certain outcome is sent again.
     pub alter_partition_retry_ms: u64,
 }

@@ -66,7 +66,7 @@ fn diverged() -> impl Strategy<Value = (Vec<i32>, Vec<i32>)> {
 
 fn replica(log: &[i32]) -> Replica {
     let cursors = Cursors::recovered(AckPolicy::Written, Offset(0), Offset(0), end(log), end(log));
-    let settings = Settings { replica_lag_time_max_ms: 1, alter_partition_retry_ms: 1 };
+    let settings = Settings { replica_lag_time_max_ms: 1, lag_max_messages: None, alter_partition_retry_ms: 1 };
     Replica::new(BrokerId(1), settings, LogState::new(cursors, cache_of(log), Producers::default()))
 }
 

@@ -42,7 +42,8 @@ impl Story {
     fn leading(policy: AckPolicy, isr: &[i32], min_isr: usize, records: i64, committed: i64) -> Self {
         let cursors = Cursors::recovered(policy, Offset(0), Offset(committed), Offset(records), Offset(records));
         let epochs = EpochCache::from_entries((records > 0).then_some((Epoch(1), Offset(0))));
-        let settings = Settings { replica_lag_time_max_ms: LAG_MS, alter_partition_retry_ms: 100 };
+        let settings =
+            Settings { replica_lag_time_max_ms: LAG_MS, lag_max_messages: None, alter_partition_retry_ms: 100 };
         let mut replica = Replica::new(ME, settings, LogState::new(cursors, epochs, Producers::default()));
         replica.apply(Millis(0), view(isr, 1, min_isr));
         Self { replica, now: Millis(0), tickets: 0 }

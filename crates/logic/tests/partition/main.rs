@@ -2,5 +2,6 @@
 
 mod cursors;
 mod epochs;
+mod lag;
 mod leader;
 mod producers;

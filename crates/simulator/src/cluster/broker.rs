@@ -11,7 +11,7 @@ use minisr_logic::metadata::{
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch, TopicPartition};
 use minisr_replica::{
     Acks, AlterPartition, AlterPartitionError, Append, Config, Event as ShardEvent, FetchReply, FetchRequest,
-    IsrCommitted, Output, Reader, Shard, Ticket,
+    IsrCommitted, IsrReason, Output, Reader, Shard, Ticket,
 };
 use minisr_storage::disk::Disk;
 use minisr_storage::disk::memory::{MemoryDisk, MemorySync};
@@ -103,6 +103,7 @@ fn shard_config(plan: &Plan, id: BrokerId) -> Config {
     let mut config = Config::new(id);
     config.flush = plan.flush;
     config.replica_lag_time_max_ms = plan.lag_time_max_ms;
+    config.replica_lag_max_messages = plan.lag_max_messages;
     config.replica_fetch_wait_max_ms = plan.fetch_wait_max_ms;
     config.replica_fetch_backoff_ms = 100;
     config.num_replica_fetchers = plan.replica_fetchers;
@@ -454,9 +455,11 @@ impl Cluster {
                     }
                     decisions.push((wish.partition, decision));
                     let isr = self.state.replicas.get(&place).and_then(|it| it.view.as_ref()).map(|it| it.isr.clone());
-                    let dropped = isr.unwrap_or_default();
+                    // The rule by messages drops healthy members, which is why Kafka gave it up.
+                    let by_messages = |id| wish.dropped.contains(&(id, IsrReason::Messages));
+                    let kept = |id| wish.new_isr.iter().any(|kept| kept.0 == id);
                     let dropped =
-                        dropped.into_iter().filter(|it| wish.new_isr.iter().all(|kept| kept.0 != *it)).collect();
+                        isr.unwrap_or_default().into_iter().filter(|&it| !kept(it) && !by_messages(it)).collect();
                     self.facts.push(Fact::IsrProposed { place, epoch: wish.leader_epoch, dropped });
                 }
                 _ => {}
@@ -498,6 +501,7 @@ impl Cluster {
                     leader_epoch,
                     partition_epoch,
                     new_isr,
+                    dropped: _,
                 } = wish;
                 let command = Command::AlterPartition {
                     key: partition,

@@ -1,4 +1,5 @@
-//! 32: a member that reaches the leader's log end once in each lag window is never dropped by the leader.
+//! 32: a member that reaches the leader's log end once in each lag window is never dropped by the leader
+//! for the time it takes. (The legacy rule by messages drops such members by design; its drops are not judged here.)
 
 use std::collections::BTreeMap;
 
