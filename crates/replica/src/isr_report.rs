@@ -18,7 +18,7 @@ use crate::shard::Shard;
 pub const CHANGES_KEPT: usize = 64;
 
 /// One member left or joined a committed ISR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IsrChange {
     /// Rises by one with each change that this process noted for the partition.
     pub number: u64,
@@ -52,7 +52,7 @@ pub struct IsrReport {
 }
 
 /// The counts and changes of one partition.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct IsrHistory {
     shrinks: u64,
     expansions: u64,

@@ -13,7 +13,7 @@
 use std::fmt;
 
 /// When a follower lacks too many records, `replica.lag.max.messages.comparison`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LagComparison {
     /// `lag > N`, as old Kafka had it.
     Greater,
@@ -22,7 +22,7 @@ pub enum LagComparison {
 }
 
 /// The legacy rule by number of records, `replica.lag.max.messages`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LagMaxMessages {
     /// N.
     pub limit: u64,
@@ -43,7 +43,7 @@ impl LagMaxMessages {
 }
 
 /// How a follower is behind, by the three names of Kafka's documentation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LagKind {
     /// Has sent no fetch for the lag time.
     Stuck,
@@ -66,7 +66,7 @@ impl LagKind {
 }
 
 /// Why a replica left the ISR, or joined it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IsrReason {
     /// Left: it had sent no fetch for `replica.lag.time.max.ms`.
     Stuck,

@@ -50,6 +50,11 @@ impl Story {
         leader.follower_fetched(self.now, log, BrokerId(id), Offset(offset), None);
     }
 
+    fn both_fetch_from(&mut self, offset: i64) {
+        self.fetch(2, offset);
+        self.fetch(3, offset);
+    }
+
     /// Time passes in steps in which broker 2 fetches everything; `other` is done in each as well.
     fn pass(&mut self, duration_ms: u64, mut other: impl FnMut(&mut Self)) {
         for _ in 0..duration_ms / 100 {
@@ -127,7 +132,7 @@ fn lag_of_a_follower_that_a_new_leader_has_not_heard_from_is_unknown() {
 fn lag_by_messages_shuttles_healthy_followers_at_the_limit_or_just_above_it() {
     let dropped_by_one_batch = |records, comparison| {
         let mut story = Story::new(&[1, 2, 3], Some(LagMaxMessages { limit: N, comparison }));
-        (story.fetch(2, 0), story.fetch(3, 0));
+        story.both_fetch_from(0);
         story.append(records);
         // No time has passed and no fetch was served.
         story.dropped()
@@ -138,7 +143,7 @@ fn lag_by_messages_shuttles_healthy_followers_at_the_limit_or_just_above_it() {
     assert_eq!(dropped_by_one_batch(4, LagComparison::Greater), []);
     assert_eq!(dropped_by_one_batch(5, LagComparison::Greater), both);
     let mut story = Story::new(&[1, 2, 3], None);
-    (story.fetch(2, 0), story.fetch(3, 0));
+    story.both_fetch_from(0);
     story.append(1_000);
     assert_eq!(story.dropped(), [], "by time nobody is late");
 }
@@ -156,7 +161,7 @@ fn lag_by_messages_leaves_a_follower_that_was_not_heard_from_to_the_rule_of_time
 fn lag_by_messages_commits_nothing_early() {
     let rule = LagMaxMessages { limit: N, comparison: LagComparison::GreaterOrEqual };
     let mut story = Story::new(&[1, 2, 3], Some(rule));
-    (story.fetch(2, 0), story.fetch(3, 0));
+    story.both_fetch_from(0);
     story.append(4);
     assert_eq!(story.dropped().len(), 2);
     assert_eq!(story.replica.log().cursors.high_watermark(), Offset(0));

@@ -13,8 +13,8 @@ use minisr_logic::metadata::{
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch, TopicId, TopicPartition};
 use minisr_replica::{
     Acks, AlterPartition, AlterPartitionError, Append, AppendError, Appended, Config, Event, FetchPartition,
-    FetchReply, FetchRequest, FetcherId, FlushPolicy, Isolation, IsrCommitted, Notice, Output, PartitionDescription,
-    Reader, RecoveryReport, Shard, Ticket, batch_summary,
+    FetchReply, FetchRequest, FetcherId, FlushPolicy, Isolation, IsrCommitted, IsrReason, IsrReport, Notice, Output,
+    PartitionDescription, Reader, RecoveryReport, Shard, Ticket, batch_summary,
 };
 use minisr_storage::disk::memory::Survives;
 use minisr_storage::{BatchHeader, Disk, MemoryDisk};
@@ -506,6 +506,17 @@ impl Cluster {
         let shard = self.brokers[&BrokerId(id)].shard.as_ref().expect("running");
         let key = self.key();
         shard.describe(self.now).into_iter().find(|it| it.partition == key).expect("hosted")
+    }
+
+    /// What a leader tells about the ISR: who left (false) or joined (true), and why, oldest first.
+    pub fn isr_changes(&self, leader: i32) -> Vec<(i32, bool, IsrReason)> {
+        let report = self.isr_report(leader);
+        report.changes.iter().map(|change| (change.broker.0, change.joined, change.reason)).collect()
+    }
+
+    pub fn isr_report(&self, leader: i32) -> IsrReport {
+        let shard = self.brokers[&BrokerId(leader)].shard.as_ref().expect("running");
+        shard.isr_report(self.now, self.key()).expect("it leads")
     }
 
     pub fn high_watermark(&self, id: i32) -> i64 {
