@@ -33,6 +33,7 @@ mod errors;
 mod growth;
 mod image;
 mod placement;
+mod racks;
 mod reassignment;
 mod throttle;
 mod topic_name;

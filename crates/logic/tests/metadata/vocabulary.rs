@@ -65,6 +65,21 @@ impl Cluster {
         })
     }
 
+    /// A new broker with a rack registers and is unfenced.
+    pub fn join(&mut self, id: i32, rack: Option<&str>) {
+        self.incarnations += 1;
+        self.apply(Command::RegisterBroker {
+            id: BrokerId(id),
+            incarnation: self.incarnations,
+            listeners: Vec::new(),
+            rack: rack.map(str::to_owned),
+            clean_for_data: false,
+            previous_broker_epoch: None,
+        })
+        .unwrap();
+        self.unfence(id);
+    }
+
     /// A new life of a fenced (or new) broker registers.
     pub fn restart(&mut self, id: i32, clean: bool) {
         self.incarnations += 1;
