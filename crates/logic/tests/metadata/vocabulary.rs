@@ -159,6 +159,23 @@ impl Cluster {
         assert_eq!(self.isr(), isr);
     }
 
+    /// The leader of any partition takes another member in.
+    pub fn join_isr(&mut self, key: TopicPartition, id: i32) {
+        let partition = self.image.partition(key).expect("the topic exists").clone();
+        let broker = partition.leader.expect("there is a leader");
+        let mut new_isr: Vec<IsrMember> = partition.isr.iter().map(|member| self.member(member.0)).collect();
+        new_isr.push(self.member(id));
+        self.apply(Command::AlterPartition {
+            key,
+            broker,
+            broker_epoch: self.epoch(broker.0),
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            new_isr,
+        })
+        .unwrap();
+    }
+
     /// The proposal is refused with this Kafka code.
     pub fn refused(&mut self, proposal: &Proposal) -> (i16, AlterPartitionError) {
         let before = self.image.clone();
