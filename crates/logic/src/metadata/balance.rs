@@ -14,7 +14,8 @@ impl Image {
     }
 
     /// Those of them whose preferred leader lacks more than `percentage_max` percent of the partitions that it should
-    /// lead, so that a single election lost does not move anything. At most `count_max`, the first in order.
+    /// lead, so that a single election lost does not move anything. A partition that is being reassigned waits. At most
+    /// `count_max`, the first in order.
     #[must_use]
     pub fn to_rebalance(&self, percentage_max: u32, count_max: usize) -> Vec<TopicPartition> {
         /// Of the partitions whose preferred leader a broker is: how many there are, how many it does not lead.
@@ -34,6 +35,8 @@ impl Image {
             preferred.not_led * 100 > preferred.all * u64::from(percentage_max)
         };
         let preferred_of = |key: &TopicPartition| self.partition(*key).expect("one of its partitions").replicas[0];
-        self.imbalanced().filter(|key| lacks_too_many(&preferred_of(key))).take(count_max).collect()
+        let is_settled = |key: &TopicPartition| self.partition(*key).is_some_and(|it| it.reassignment.is_none());
+        let wanted = self.imbalanced().filter(|key| is_settled(key) && lacks_too_many(&preferred_of(key)));
+        wanted.take(count_max).collect()
     }
 }
