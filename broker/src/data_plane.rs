@@ -375,6 +375,7 @@ pub(crate) fn shard_config(settings: &Settings) -> Config {
         replica_fetch_backoff_ms: settings.replica_fetch_backoff_ms,
         num_replica_fetchers: settings.num_replica_fetchers,
         replica_socket_timeout_ms: settings.replica_socket_timeout_ms,
+        replica_high_watermark_delay_max_ms: settings.replica_high_watermark_delay_max_ms,
         high_watermark_checkpoint_interval_ms: settings.replica_high_watermark_checkpoint_interval_ms,
         recovery_point_checkpoint_interval_ms: settings.log_flush_offset_checkpoint_interval_ms,
         retention_check_interval_ms: settings.log_retention_check_interval_ms,

@@ -6,7 +6,6 @@
 
 mod admin;
 mod api_versions;
-mod elections;
 pub mod error_code;
 mod fetch;
 mod list_offsets;
@@ -129,7 +128,6 @@ impl Session {
             ApiKey::ApiVersions => api_versions::handle(head, &decode(head, body)?),
             ApiKey::CreateTopics => admin::create_topics(self, head, decode(head, body)?),
             ApiKey::DeleteTopics => admin::delete_topics(self, head, decode(head, body)?),
-            ApiKey::ElectLeaders => elections::handle(self, head, decode(head, body)?),
             ApiKey::InitProducerId => producer_ids::handle(self, head, &decode(head, body)?),
             _ => unreachable!("versions::is_served knows only the APIs above"),
         }

@@ -98,6 +98,7 @@ const TRANSPORT: OneOf<InterBrokerTransport> =
 const LAG_COMPARISON: OneOf<LagComparison> =
     OneOf(&[("greater", LagComparison::Greater), ("greater-or-equal", LagComparison::GreaterOrEqual)]);
 const CLEANUP_DELETE: OneOf<()> = OneOf(&[("delete", ())]);
+const NEVER_UNCLEAN: OneOf<()> = OneOf(&[("false", ())]);
 const CREATE_TIME: OneOf<()> = OneOf(&[("CreateTime", ())]);
 
 const DAY_MS: u64 = 86_400_000;
@@ -139,15 +140,9 @@ settings! {
         "copies, the leader's included, of a topic created without a number";
     "min.insync.replicas" min_insync_replicas: i32 = Some("1"), whole(1, i32::MAX),
         "in-sync copies that acks=all needs, unless the topic says otherwise; capped at the replication factor";
-    "unclean.leader.election.enable" unclean_leader_election_enable: bool = Some("false"), Boolean,
-        "whether a replica outside the in-sync set may lead when nobody else can, which loses records, unless the \
-         topic says otherwise; the active controller's counts";
-    "auto.leader.rebalance.enable" auto_leader_rebalance_enable: bool = Some("true"), Boolean,
-        "whether the active controller gives partitions back to their preferred (first) replicas";
-    "leader.imbalance.check.interval.seconds" leader_imbalance_check_interval_seconds: u64 = Some("300"), whole(1, DAY_MS),
-        "seconds between looks for partitions that their preferred replica does not lead";
-    "leader.imbalance.per.broker.percentage" leader_imbalance_per_broker_percentage: u32 = Some("10"), whole(0, 100),
-        "percentage of the partitions that a broker should lead and does not, above which they are given back to it";
+    "unclean.leader.election.enable" unclean_leader_election_enable: () = Some("false"), NEVER_UNCLEAN,
+        "whether a replica outside the in-sync set may lead when nobody else can, which loses records; this version \
+         never does it";
     "message.max.bytes" message_max_bytes: i32 = Some("1048588"), whole(0, i32::MAX),
         "largest record batch in bytes, unless the topic says otherwise";
     "validate.records" validate_records: bool = Some("false"), Boolean,
@@ -204,6 +199,8 @@ settings! {
         "milliseconds between an error and the next fetch of that partition";
     "replica.socket.timeout.ms" replica_socket_timeout_ms: u64 = Some("30000"), whole(1, DAY_MS),
         "milliseconds without an answer after which a replica connection is given up";
+    "replica.high.watermark.delay.max.ms" replica_high_watermark_delay_max_ms: u64 = Some("5"), whole(0, DAY_MS),
+        "milliseconds that a newer high watermark may wait for records to travel to a follower with; 0 sends it at once";
     "replica.high.watermark.checkpoint.interval.ms" replica_high_watermark_checkpoint_interval_ms: u64 = Some("5000"), whole(1, DAY_MS),
         "milliseconds between checkpoints of the high watermarks";
     "fetch.max.bytes" fetch_max_bytes: i32 = Some("57671680"), whole(1024, i32::MAX),

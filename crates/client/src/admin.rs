@@ -1,7 +1,5 @@
 //! Topics and offsets: what tests, loadgen and chaos need of an admin client.
 
-mod elections;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +20,6 @@ use crate::backoff::Backoff;
 use crate::client::{Client, ClientError};
 use crate::connection::ConnectionError;
 use crate::metadata::ClusterView;
-
-pub use elections::{Elected, Election};
 
 /// Which offset of a partition is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,6 +82,9 @@ pub struct Config {
     pub num_replica_fetchers: u32,
     /// After this long without an answer a fetch counts as failed, `replica.socket.timeout.ms`.
     pub replica_socket_timeout_ms: u64,
+    /// `replica.high.watermark.delay.max.ms`: how long a newer high watermark may wait for records to travel with. 0
+    /// answers a follower's waiting fetch at once, so that its gap is one round trip.
+    pub replica_high_watermark_delay_max_ms: u64,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermark_checkpoint_interval_ms: u64,
     /// `log.flush.offset.checkpoint.interval.ms`: how often the recovery points are written.
@@ -112,6 +115,7 @@ impl Config {
             replica_fetch_backoff_ms: 1_000,
             num_replica_fetchers: 1,
             replica_socket_timeout_ms: 30_000,
+            replica_high_watermark_delay_max_ms: 5,
             high_watermark_checkpoint_interval_ms: 5_000,
             recovery_point_checkpoint_interval_ms: 60_000,
             retention_check_interval_ms: 300_000,

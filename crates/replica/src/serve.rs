@@ -7,8 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use minisr_logic::partition::{EpochEnd, EpochRefusal, FollowerRefusal, PositionCheck, Replica};
-use minisr_logic::zoo::{self, Bug};
+use minisr_logic::partition::{EpochEnd, EpochRefusal, FollowerRefusal, OwedHighWatermark, PositionCheck, Replica};
 use minisr_logic::{BrokerId, Epoch, Millis, Offset, TopicPartition};
 use minisr_storage::Disk;
 
@@ -45,9 +44,31 @@ pub struct ListedOffset {
 /// What a partition has for a reader.
 enum Readable {
     /// Records up to `limit`, if that is past the reader's offset, and perhaps a high watermark to tell.
-    Prefix { limit: Offset, owes_high_watermark: bool },
+    Prefix { limit: Offset, owed: OwedHighWatermark },
     /// The reader's log is not a prefix of this one.
     Diverging(EpochEnd),
+}
+
+/// Whether a fetch is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    /// Nothing is there for it: when its own wait is over.
+    Later,
+    /// A newer high watermark only: soon, with the next records if they come before that.
+    Soon,
+    /// At once.
+    Now,
+}
+
+impl Answer {
+    /// Because of a high watermark. `delay_ms` is what a newer one may be held back.
+    fn because_of(owed: OwedHighWatermark, delay_ms: u64) -> Self {
+        match owed {
+            OwedHighWatermark::Nothing => Self::Later,
+            OwedHighWatermark::Newer if delay_ms > 0 => Self::Soon,
+            OwedHighWatermark::Newer | OwedHighWatermark::First => Self::Now,
+        }
+    }
 }
 
 impl<D: Disk> Shard<D> {
@@ -67,12 +88,16 @@ impl<D: Disk> Shard<D> {
                 self.credit(now, id, broker_epoch, entry);
             }
         }
-        if self.may_answer(&request, disk) {
-            let reply = self.read_all(&request, disk, outputs);
-            outputs.push(Output::Fetched { ticket, reply });
-        } else {
-            self.waiting.park(now, ticket, request);
-        }
+        let wait_ms = match self.may_answer(&request, disk) {
+            Answer::Now => {
+                let reply = self.read_all(&request, disk, outputs);
+                outputs.push(Output::Fetched { ticket, reply });
+                return;
+            }
+            Answer::Soon => request.max_wait_ms.min(self.config.replica_high_watermark_delay_max_ms),
+            Answer::Later => request.max_wait_ms,
+        };
+        self.waiting.park(now.plus(wait_ms), ticket, request);
     }
 
     /// A follower's fetch acknowledges everything below its offset, if nothing speaks against it.
@@ -84,14 +109,10 @@ impl<D: Disk> Shard<D> {
         entry: &FetchPartition,
     ) {
         let reader = Reader::Replica { id, broker_epoch };
-        let fetch_offset = match self.readable(reader, entry) {
-            Ok(Readable::Prefix { .. }) => entry.fetch_offset,
-            Ok(Readable::Diverging(_)) if zoo::planted(Bug::LogEndFromDivergingFetch) => entry.fetch_offset,
-            _ => return,
-        };
+        let Ok(Readable::Prefix { .. }) = self.readable(reader, entry) else { return };
         let Some(partition) = self.partitions.get_mut(&entry.partition) else { return };
         let Some((leader, log)) = partition.replica.as_leader() else { return };
-        leader.follower_fetched(now, log, id, fetch_offset.min(log.cursors.written()), entry.flushed);
+        leader.follower_fetched(now, log, id, entry.fetch_offset, entry.flushed);
         self.touched.insert(entry.partition);
     }
 
@@ -103,19 +124,23 @@ impl<D: Disk> Shard<D> {
         check_epoch(replica, entry.current_leader_epoch)?;
         let leader = replica.leader().ok_or(FetchError::NotLeader)?;
         let log_end = log.cursors.written();
-        let (limit, owes_high_watermark) = match reader {
+        let (limit, owed) = match reader {
             Reader::Replica { id, broker_epoch } => {
                 leader.check_follower(id, broker_epoch).map_err(|refusal| match refusal {
                     FollowerRefusal::NotReplica => FetchError::NotReplica,
                     FollowerRefusal::StaleBrokerEpoch => FetchError::StaleBrokerEpoch,
                 })?;
-                (log_end, leader.owes_high_watermark(id, log))
+                (log_end, leader.owed_high_watermark(id, log))
             }
-            Reader::Consumer { isolation: Isolation::ReadUncommitted } => (log.cursors.high_watermark(), false),
-            Reader::Consumer { isolation: Isolation::ReadCommitted } => (log.cursors.last_stable(), false),
+            Reader::Consumer { isolation: Isolation::ReadUncommitted } => {
+                (log.cursors.high_watermark(), OwedHighWatermark::Nothing)
+            }
+            Reader::Consumer { isolation: Isolation::ReadCommitted } => {
+                (log.cursors.last_stable(), OwedHighWatermark::Nothing)
+            }
         };
         match replica.check_position(entry.fetch_offset, entry.last_fetched_epoch, log_end) {
-            PositionCheck::Prefix => Ok(Readable::Prefix { limit, owes_high_watermark }),
+            PositionCheck::Prefix => Ok(Readable::Prefix { limit, owed }),
             PositionCheck::Diverging(end) => Ok(Readable::Diverging(end)),
             PositionCheck::OutOfRange => {
                 // A consumer learns no more than what it may read.
@@ -134,21 +159,28 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    /// Whether there is no reason to wait: nobody wants to, enough data is there, or there is news other than data.
-    fn may_answer(&mut self, request: &FetchRequest, disk: &mut D) -> bool {
+    /// Whether there is a reason to wait. There is none when nobody wants to, enough data is there, or there is news
+    /// other than data.
+    fn may_answer(&mut self, request: &FetchRequest, disk: &mut D) -> Answer {
         if request.max_wait_ms == 0 || request.partitions.is_empty() {
-            return true;
+            return Answer::Now;
         }
+        let delay_ms = self.config.replica_high_watermark_delay_max_ms;
         let mut any_data = request.min_bytes == 0;
+        let mut answer = Answer::Later;
         for entry in &request.partitions {
             match self.readable(request.reader, entry) {
-                Err(_) | Ok(Readable::Diverging(_) | Readable::Prefix { owes_high_watermark: true, .. }) => {
-                    return true;
+                Err(_) | Ok(Readable::Diverging(_)) => return Answer::Now,
+                Ok(Readable::Prefix { limit, owed }) => {
+                    any_data |= limit > entry.fetch_offset;
+                    answer = answer.max(Answer::because_of(owed, delay_ms));
                 }
-                Ok(Readable::Prefix { limit, .. }) => any_data |= limit > entry.fetch_offset,
             }
         }
-        any_data && (request.min_bytes <= 1 || self.readable_bytes(request, disk) >= request.min_bytes)
+        if any_data && (request.min_bytes <= 1 || self.readable_bytes(request, disk) >= request.min_bytes) {
+            return Answer::Now;
+        }
+        answer
     }
 
     /// How many bytes an answer would carry, for the few readers that wait for more than one.
@@ -204,7 +236,6 @@ impl<D: Disk> Shard<D> {
         match readable {
             Readable::Diverging(end) => fetched.diverging = Some(end),
             Readable::Prefix { limit, .. } => {
-                let limit = if zoo::planted(Bug::TornRead) { cursors.written() } else { limit };
                 let max_bytes = left.min(entry.max_bytes);
                 if limit > entry.fetch_offset && (max_bytes > 0 || at_least_one) {
                     let chunks =
@@ -226,13 +257,22 @@ impl<D: Disk> Shard<D> {
     // ---- waiting fetches -----------------------------------------------------------------------------------------
 
     /// Answers the waiting fetches for which something in `touched` is news.
-    pub(crate) fn wake_fetches(&mut self, touched: &BTreeSet<TopicPartition>, disk: &mut D, outputs: &mut Vec<Output>) {
+    pub(crate) fn wake_fetches(
+        &mut self,
+        now: Millis,
+        touched: &BTreeSet<TopicPartition>,
+        disk: &mut D,
+        outputs: &mut Vec<Output>,
+    ) {
+        let soon = now.plus(self.config.replica_high_watermark_delay_max_ms);
         let mut woken = BTreeSet::new();
         for &key in touched {
             let waiting: Vec<Ticket> = self.waiting.at(key).filter(|ticket| !woken.contains(ticket)).collect();
             for ticket in waiting {
-                if self.is_news(ticket, key, disk) {
-                    woken.insert(ticket);
+                match self.is_news(ticket, key, disk) {
+                    Answer::Now => drop(woken.insert(ticket)),
+                    Answer::Soon => self.waiting.hasten(ticket, soon),
+                    Answer::Later => {}
                 }
             }
         }
@@ -242,33 +282,35 @@ impl<D: Disk> Shard<D> {
     }
 
     /// Whether this waiting fetch may be answered because of what this partition has now.
-    fn is_news(&mut self, ticket: Ticket, key: TopicPartition, disk: &mut D) -> bool {
-        let Some(request) = self.waiting.get(ticket) else { return false };
+    fn is_news(&mut self, ticket: Ticket, key: TopicPartition, disk: &mut D) -> Answer {
+        let Some(request) = self.waiting.get(ticket) else { return Answer::Later };
+        let delay_ms = self.config.replica_high_watermark_delay_max_ms;
         let reader = request.reader;
         let entries = request.partitions.iter().filter(|entry| entry.partition == key);
-        let mut data = false;
+        let (mut any_data, mut answer) = (false, Answer::Later);
         for entry in entries {
             match self.readable(reader, entry) {
-                Err(_) | Ok(Readable::Diverging(_) | Readable::Prefix { owes_high_watermark: true, .. }) => {
-                    return true;
+                Err(_) | Ok(Readable::Diverging(_)) => return Answer::Now,
+                Ok(Readable::Prefix { limit, owed }) => {
+                    any_data |= limit > entry.fetch_offset;
+                    answer = answer.max(Answer::because_of(owed, delay_ms));
                 }
-                Ok(Readable::Prefix { limit, .. }) => data |= limit > entry.fetch_offset,
             }
         }
-        if !data || request.min_bytes <= 1 {
-            return data;
+        if !any_data || answer == Answer::Now {
+            return answer;
+        }
+        if request.min_bytes <= 1 {
+            return Answer::Now;
         }
         let (request, min_bytes) = (request.clone(), request.min_bytes);
-        self.readable_bytes(&request, disk) >= min_bytes
+        if self.readable_bytes(&request, disk) >= min_bytes { Answer::Now } else { answer }
     }
 
     /// Answers a waiting fetch with what there is.
     pub(crate) fn answer_waiting(&mut self, ticket: Ticket, disk: &mut D, outputs: &mut Vec<Output>) {
         let Some(request) = self.waiting.take(ticket) else { return };
-        let mut reply = self.read_all(&request, disk, outputs);
-        if zoo::planted(Bug::TwoHighWatermarkReads) {
-            state_high_watermark_of_arrival(&request, &mut reply);
-        }
+        let reply = self.read_all(&request, disk, outputs);
         outputs.push(Output::Fetched { ticket, reply });
     }
 
@@ -295,11 +337,7 @@ impl<D: Disk> Shard<D> {
         // A new leader may not know yet what is committed; its answer could be lower than its predecessor's.
         let is_consumer = matches!(reader, Reader::Consumer { .. });
         let past_end = |listed: ListedOffset| {
-            if is_consumer && !knows_high_watermark && !zoo::planted(Bug::ServeStaleHighWatermark) {
-                Err(ListOffsetsError::OffsetNotAvailable)
-            } else {
-                Ok(listed)
-            }
+            if is_consumer && !knows_high_watermark { Err(ListOffsetsError::OffsetNotAvailable) } else { Ok(listed) }
         };
         match spec {
             OffsetSpec::Earliest => Ok(ListedOffset {
@@ -355,16 +393,4 @@ fn check_epoch(replica: &Replica, requested: Option<Epoch>) -> Result<(), FetchE
         EpochRefusal::Fenced { current } => FetchError::FencedLeaderEpoch { current },
         EpochRefusal::Unknown { current } => FetchError::UnknownLeaderEpoch { current },
     })
-}
-
-/// Planted bug 18: a read that had to wait found the high watermark at its offset when it arrived.
-fn state_high_watermark_of_arrival(request: &FetchRequest, reply: &mut FetchReply) {
-    if matches!(request.reader, Reader::Replica { .. }) {
-        return;
-    }
-    for (asked, answer) in request.partitions.iter().zip(&mut reply.partitions) {
-        if let Ok(fetched) = &mut answer.result {
-            fetched.high_watermark = fetched.high_watermark.min(asked.fetch_offset);
-        }
-    }
 }

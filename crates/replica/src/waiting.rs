@@ -28,9 +28,8 @@ pub(crate) struct WaitingFetches {
 }
 
 impl WaitingFetches {
-    /// Parks a fetch.
-    pub(crate) fn park(&mut self, now: Millis, ticket: Ticket, request: FetchRequest) {
-        let deadline = now.plus(request.max_wait_ms);
+    /// Parks a fetch until `deadline` at the latest.
+    pub(crate) fn park(&mut self, deadline: Millis, ticket: Ticket, request: FetchRequest) {
         for entry in &request.partitions {
             self.by_partition.entry(entry.partition).or_default().insert(ticket);
         }
@@ -40,6 +39,16 @@ impl WaitingFetches {
         self.by_deadline.insert((deadline, ticket));
         let clash = self.by_ticket.insert(ticket, Waiting { request, deadline });
         assert!(clash.is_none(), "tickets of unanswered fetches are unique: {ticket:?}");
+    }
+
+    /// Lets a waiting fetch wait no longer than until `deadline`.
+    pub(crate) fn hasten(&mut self, ticket: Ticket, deadline: Millis) {
+        let Some(waiting) = self.by_ticket.get_mut(&ticket).filter(|waiting| waiting.deadline > deadline) else {
+            return;
+        };
+        self.by_deadline.remove(&(waiting.deadline, ticket));
+        self.by_deadline.insert((deadline, ticket));
+        waiting.deadline = deadline;
     }
 
     /// Takes a fetch out.

@@ -37,13 +37,35 @@ fn replication_follower_refuses_producers_and_consumers() {
 }
 
 #[test]
-fn replication_followers_learn_of_the_commit_within_one_round_trip_without_new_data() {
+fn replication_followers_learn_of_the_commit_soon_without_new_data() {
     let mut cluster = Cluster::new(3, 2);
     cluster.produce("a");
-    // No time has passed: the waiting fetches were answered because the high watermark they knew was stale.
-    for id in 1..=3 {
-        assert_eq!(cluster.high_watermark(id), 1);
+    // The first high watermark of an epoch travels at once, a newer one waits a little for records to travel with.
+    cluster.produce("b");
+    assert_eq!([1, 2, 3].map(|id| cluster.high_watermark(id)), [2, 1, 1]);
+    cluster.pass(5);
+    assert_eq!([1, 2, 3].map(|id| cluster.high_watermark(id)), [2, 2, 2]);
+}
+
+#[test]
+fn replication_high_watermark_travels_with_the_next_records_without_a_fetch_of_its_own() {
+    let mut cluster = Cluster::new(3, 2);
+    cluster.produce("a");
+    let before = cluster.fetches_sent;
+    for value in ["b", "c", "d", "e"] {
+        cluster.produce(value);
     }
+    assert_eq!(cluster.fetches_sent - before, 4 * 2, "one fetch for each record and follower");
+    assert_eq!([1, 2, 3].map(|id| cluster.high_watermark(id)), [5, 4, 4]);
+}
+
+#[test]
+fn replication_followers_learn_of_the_commit_within_one_round_trip_when_it_may_not_wait() {
+    let mut cluster = Cluster::with(3, 2, |config| config.replica_high_watermark_delay_max_ms = 0);
+    cluster.produce("a");
+    cluster.produce("b");
+    // No time has passed: the waiting fetches were answered because the high watermark they knew was stale.
+    assert_eq!([1, 2, 3].map(|id| cluster.high_watermark(id)), [2, 2, 2]);
 }
 
 #[test]

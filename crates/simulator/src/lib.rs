@@ -23,5 +23,3 @@ pub mod schedule;
 pub mod shrink;
 pub mod state;
 pub mod trace;
-#[cfg(feature = "zoo")]
-pub mod zoo;

@@ -36,7 +36,6 @@ pub mod header;
 pub mod journal;
 pub mod poison;
 pub mod recovery;
-pub mod zoo;
 
 mod fingerprint;
 mod index;

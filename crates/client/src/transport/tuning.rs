@@ -61,10 +61,12 @@ pub fn quic_transport() -> Arc<TransportConfig> {
 pub fn quic_transport_settings() -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
-    // An acknowledgement for every ten packets instead of every two: less work on both sides. A lone packet is
-    // acknowledged after 2 ms, so loss of the last packet is still found quickly.
+    // An acknowledgement for every ten packets instead of every two: less work on both sides. A lone packet waits up to
+    // 10 ms for something to travel with its acknowledgement: at 1,000 single records a second on three leaders the
+    // packets of one connection are 3 ms apart, and with 2 ms each cost a datagram of its own and two wake-ups, in all
+    // 40 % of the brokers' CPU. Loss of a last packet is found that much later, still sooner than with QUIC's 25 ms.
     let mut ack_frequency = AckFrequencyConfig::default();
-    ack_frequency.ack_eliciting_threshold(VarInt::from_u32(10)).max_ack_delay(Some(Duration::from_millis(2)));
+    ack_frequency.ack_eliciting_threshold(VarInt::from_u32(10)).max_ack_delay(Some(Duration::from_millis(10)));
 
     let mut transport = TransportConfig::default();
     transport

@@ -8,7 +8,6 @@
 
 use super::image::Partition;
 use super::reassignment::{self, Reassignment};
-use crate::zoo::{self, Bug};
 use crate::{BrokerId, Epoch, PartitionEpoch};
 
 /// What should change.
@@ -50,9 +49,7 @@ pub(super) fn changed(
         if !new.isr.is_empty() {
             return None;
         }
-        let heir = new.replicas.iter().copied().find(|id| was_eligible(*id) && is_active(*id));
-        let anybody = || new.replicas.iter().copied().find(|id| zoo::planted(Bug::UncleanElection) && is_active(*id));
-        let heir = heir.or_else(anybody)?;
+        let heir = new.replicas.iter().copied().find(|id| was_eligible(*id) && is_active(*id))?;
         new.isr = vec![heir];
         Some(heir)
     });

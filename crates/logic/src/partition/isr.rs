@@ -15,7 +15,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::zoo::{self, Bug};
 use crate::{BrokerId, Epoch, Millis, PartitionEpoch, metadata};
 
 /// Why an AlterPartition was not applied, by what the leader may do next.
@@ -157,10 +156,8 @@ impl Isr {
     /// Returns whether it did.
     pub fn refused(&mut self, now: Millis, correlation: u64, error: AlterPartitionError, retry_ms: u64) -> bool {
         let Some(proposal) = self.proposal.as_mut().filter(|it| it.correlation == correlation) else { return false };
-        let reverts =
-            matches!(error, AlterPartitionError::IneligibleReplica | AlterPartitionError::OperationNotAttempted);
         match error {
-            _ if reverts || zoo::planted(Bug::UnansweredProposalReverted) => {
+            AlterPartitionError::IneligibleReplica | AlterPartitionError::OperationNotAttempted => {
                 self.proposal = None;
                 self.refused_until = Some(now.plus(retry_ms));
                 true
@@ -171,7 +168,7 @@ impl Isr {
                 proposal.retry_at = now.plus(retry_ms.saturating_mul(10));
                 false
             }
-            _ => {
+            AlterPartitionError::Unknown => {
                 proposal.retry_at = now.plus(retry_ms);
                 false
             }

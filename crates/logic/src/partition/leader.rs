@@ -19,8 +19,18 @@ use super::isr::{AlterPartitionError, Isr, IsrCommitted};
 use super::lag::{IsrReason, LagKind};
 use super::producers::{BatchSummary, SequenceCheck};
 use super::replica::{LogState, Members, Settings};
-use crate::zoo::{self, Bug};
 use crate::{BrokerEpoch, BrokerId, Epoch, Millis, Offset};
+
+/// How far a follower's idea of the high watermark is behind the leader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwedHighWatermark {
+    /// It has the newest.
+    Nothing,
+    /// It has been told none in this leader epoch. It should learn it at once: it may be the next leader.
+    First,
+    /// It was told an older one. The next records will bring the newer one too, if they come soon.
+    Newer,
+}
 
 /// A leader's state beyond its log.
 #[derive(Clone, Debug, Hash)]
@@ -38,8 +48,6 @@ pub struct Leader {
     /// Why the members left that the last shrink proposed here drops, and how many records each lacked.
     dropped: BTreeMap<BrokerId, (IsrReason, Option<i64>)>,
     leading_since: Millis,
-    /// The proposed members, each in the life in which it was proposed.
-    proposed: Vec<(BrokerId, BrokerEpoch)>,
     next_lag_check: Millis,
 }
 
@@ -117,9 +125,7 @@ impl Leader {
         log: &LogState,
         settings: Settings,
     ) -> Self {
-        let noted = log.epochs.start_of(epoch);
-        let late = zoo::planted(Bug::EpochCacheLate).then(|| log.cursors.written());
-        let epoch_start = noted.or(late).expect("a new leader records its epoch before it leads");
+        let epoch_start = log.epochs.start_of(epoch).expect("a new leader records its epoch before it leads");
         assert_eq!(epoch_start, log.cursors.written(), "a new leader's epoch starts at its log end");
         assert!(isr.settled().contains(&me), "a leader is in its ISR (invariant 11)");
         let followers = members
@@ -145,14 +151,8 @@ impl Leader {
             proposal_to_send: false,
             dropped: BTreeMap::new(),
             leading_since: now,
-            proposed: Vec::new(),
             next_lag_check,
         }
-    }
-
-    /// Planted bug 122: what was known of the followers in another epoch.
-    pub(super) fn remember_followers(&mut self, before: Self) {
-        self.followers = before.followers;
     }
 
     /// The broker it runs on.
@@ -211,18 +211,13 @@ impl Leader {
             }
             SequenceCheck::Fresh => {
                 let base_offset = log.admitted_end();
-                if zoo::planted(Bug::EpochCacheLate) {
-                    log.epochs.assign(self.epoch, base_offset);
-                }
                 log.producers.record(now, batch, base_offset);
                 let end = base_offset.plus(i64::from(batch.records));
                 log.note_admitted(end);
                 (Admitted::Write { base_offset, epoch: self.epoch }, end)
             }
         };
-        if let (Admitted::Duplicate { base_offset }, true) = (admitted, zoo::planted(Bug::DuplicateAnsweredEarly)) {
-            self.decided.push_back((ticket, Ok(Committed { base_offset, epoch: None })));
-        } else if acks == Acks::All {
+        if acks == Acks::All {
             let (base_offset, epoch) = match admitted {
                 Admitted::Write { base_offset, epoch } => (base_offset, Some(epoch)),
                 Admitted::Duplicate { base_offset } => (base_offset, None),
@@ -261,7 +256,7 @@ impl Leader {
         if id == self.me || !self.followers.contains_key(&id) {
             return Err(FollowerRefusal::NotReplica);
         }
-        if broker_epoch != self.members.broker_epoch(id) && !zoo::planted(Bug::CheckThenUse) {
+        if broker_epoch != self.members.broker_epoch(id) {
             return Err(FollowerRefusal::StaleBrokerEpoch);
         }
         Ok(())
@@ -288,12 +283,15 @@ impl Leader {
         self.advance_high_watermark(now, log);
     }
 
-    /// Whether the high watermark this follower last saw is out of date, so that its waiting fetch should return. A
-    /// follower that has seen none in this epoch is told at once.
+    /// What this follower has yet to be told of the high watermark, so when its waiting fetch should return.
     #[must_use]
-    pub fn owes_high_watermark(&self, id: BrokerId, log: &LogState) -> bool {
-        let sent = self.followers.get(&id).map(|it| it.high_watermark_sent);
-        sent.is_some_and(|sent| sent < Some(log.cursors.high_watermark()))
+    pub fn owed_high_watermark(&self, id: BrokerId, log: &LogState) -> OwedHighWatermark {
+        match self.followers.get(&id).map(|it| it.high_watermark_sent) {
+            None => OwedHighWatermark::Nothing,
+            Some(None) => OwedHighWatermark::First,
+            Some(Some(sent)) if sent < log.cursors.high_watermark() => OwedHighWatermark::Newer,
+            Some(Some(_)) => OwedHighWatermark::Nothing,
+        }
     }
 
     /// Notes that an answer to this follower carries the present high watermark.
@@ -406,8 +404,7 @@ impl Leader {
             return None;
         }
         let proposal = self.isr.proposal()?;
-        let isr =
-            if zoo::planted(Bug::RemoveAndReAdd) { self.registered(&proposal.isr) } else { self.proposed.clone() };
+        let isr = proposal.isr.iter().filter_map(|&id| Some((id, self.members.broker_epoch(id)?))).collect();
         let leaving = self.isr.settled().difference(&proposal.isr);
         let dropped = leaving.filter_map(|id| Some((*id, self.why_dropped(*id)?.0))).collect();
         Some(ProposedIsr { correlation: proposal.correlation, isr, dropped })
@@ -416,13 +413,7 @@ impl Leader {
     /// Leadership is over: everyone who waits learns `error`.
     pub fn resign(mut self, error: AppendError) -> VecDeque<(Ticket, Result<Committed, AppendError>)> {
         while let Some(waiting) = self.acks.pop_any() {
-            let result = match error {
-                AppendError::LeadershipLost if zoo::planted(Bug::AckAfterStepDown) => {
-                    Ok(Committed { base_offset: waiting.base_offset, epoch: waiting.epoch })
-                }
-                error => Err(error),
-            };
-            self.decided.push_back((waiting.ticket, result));
+            self.decided.push_back((waiting.ticket, Err(error)));
         }
         self.decided
     }
@@ -454,7 +445,7 @@ impl Leader {
 
     /// Raises the high watermark as far as the rules allow and decides the tickets it passes.
     fn advance_high_watermark(&mut self, now: Millis, log: &mut LogState) {
-        if self.isr.settled().len() < self.members.min_isr() && !zoo::planted(Bug::AckWithoutMinIsr) {
+        if self.isr.settled().len() < self.members.min_isr() {
             return;
         }
         let Some(candidate) = self.high_watermark_candidate(now, log) else { return };
@@ -478,12 +469,6 @@ impl Leader {
     }
 
     fn counts_towards_commit(&self, now: Millis, id: BrokerId, follower: &FollowerProgress, log_end: Offset) -> bool {
-        if zoo::planted(Bug::NotMaximalIsr) {
-            return self.isr.settled().contains(&id);
-        }
-        if let (true, Some(proposal)) = (zoo::planted(Bug::AssumedShrink), self.isr.proposal()) {
-            return proposal.isr.contains(&id);
-        }
         self.isr.maximal_contains(id)
             || (follower.counted.is_some() && self.members.is_eligible(id) && self.is_caught_up(now, follower, log_end))
     }
@@ -500,10 +485,7 @@ impl Leader {
 
     fn refuse_below_min_isr_at_ack(&self) -> Result<(), AppendError> {
         let (isr, min_isr) = (self.isr.maximal_len(), self.members.min_isr());
-        if isr < min_isr && !zoo::planted(Bug::AckWithoutMinIsr) {
-            return Err(AppendError::NotEnoughReplicasAfterAppend { isr, min_isr });
-        }
-        Ok(())
+        if isr < min_isr { Err(AppendError::NotEnoughReplicasAfterAppend { isr, min_isr }) } else { Ok(()) }
     }
 
     // ---- the ISR ------------------------------------------------------------------------------------------------
@@ -577,23 +559,17 @@ impl Leader {
     }
 
     fn may_join(&self, log: &LogState, id: BrokerId) -> bool {
-        let holds_enough = self.followers.get(&id).and_then(|follower| follower.counted).is_some_and(|counted| {
-            let reaches_epoch = counted >= self.epoch_start || zoo::planted(Bug::JoinIsrOnStaleHighWatermark);
-            counted >= log.cursors.high_watermark() && reaches_epoch
-        });
+        let holds_enough = self
+            .followers
+            .get(&id)
+            .and_then(|follower| follower.counted)
+            .is_some_and(|counted| counted >= log.cursors.high_watermark() && counted >= self.epoch_start);
         holds_enough && self.members.is_eligible(id)
     }
 
-    /// Each member is proposed in the life that fetched. The proposal may be sent again when that life is over, and
-    /// must not speak for the next one, which may have lost what this one had (traps 9 and 10).
     fn propose(&mut self, now: Millis, isr: BTreeSet<BrokerId>) {
-        self.proposed = self.registered(&isr);
         self.isr.propose(now, isr, self.settings.alter_partition_retry_ms);
         self.proposal_to_send = true;
-    }
-
-    fn registered(&self, isr: &BTreeSet<BrokerId>) -> Vec<(BrokerId, BrokerEpoch)> {
-        isr.iter().filter_map(|&id| Some((id, self.members.broker_epoch(id)?))).collect()
     }
 }
 

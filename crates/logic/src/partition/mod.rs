@@ -51,6 +51,6 @@ pub use epochs::{EpochCache, EpochEnd};
 pub use follower::{Follower, OutOfRange, Position, UnfitBatch};
 pub use isr::{AlterPartitionError, Isr, IsrCommitted, Proposal};
 pub use lag::{IsrReason, LagComparison, LagKind, LagMaxMessages};
-pub use leader::{Admitted, Committed, FollowerProgress, FollowerRefusal, Leader, ProposedIsr};
+pub use leader::{Admitted, Committed, FollowerProgress, FollowerRefusal, Leader, OwedHighWatermark, ProposedIsr};
 pub use producers::{BATCHES_KEPT, BatchSummary, ProducerBatch, Producers, SeenBatch, SequenceCheck, sequence_plus};
 pub use replica::{Applied, EpochRefusal, LogState, Members, PositionCheck, Replica, Role, Settings, View};

@@ -2,7 +2,6 @@
 
 mod elections;
 mod properties;
-mod racks;
 mod reassignment;
 mod stories;
 mod vocabulary;

@@ -92,6 +92,8 @@ pub struct Cluster {
     pub produced: BTreeMap<Ticket, Result<Appended, AppendError>>,
     pub fetched: BTreeMap<Ticket, FetchReply>,
     pub notices: Vec<(BrokerId, Notice)>,
+    /// Fetches that followers have sent so far.
+    pub fetches_sent: usize,
     peer_fetches: BTreeMap<Ticket, (BrokerId, FetcherId, u64)>,
     /// Fetches whose request or answer was lost.
     lost: Vec<(BrokerId, FetcherId, u64)>,
@@ -117,6 +119,7 @@ impl Cluster {
             produced: BTreeMap::new(),
             fetched: BTreeMap::new(),
             notices: Vec::new(),
+            fetches_sent: 0,
             peer_fetches: BTreeMap::new(),
             lost: Vec::new(),
             topic: TopicId(7),
@@ -420,6 +423,7 @@ impl Cluster {
                     }
                 },
                 Output::SendFetch { fetcher, correlation, request } => {
+                    self.fetches_sent += 1;
                     self.in_transit.push_back(Message::Fetch { from: id, fetcher, correlation, request });
                 }
                 Output::AlterPartition(request) => self.in_transit.push_back(Message::Alter { from: id, request }),
@@ -535,6 +539,7 @@ impl Cluster {
 
     /// Every running replica holds the same bytes, all committed, and everyone is in the ISR.
     pub fn assert_converged(&mut self) {
+        self.pass(self.brokers.values().map(|it| it.config.replica_high_watermark_delay_max_ms).max().unwrap_or(0));
         let ids: Vec<i32> = self.running().collect();
         assert_eq!(self.isr(), ids, "everyone is in the ISR");
         let leader = self.leader().expect("a leader");
