@@ -241,7 +241,8 @@ mod tests {
     use crate::observer::Partition;
 
     fn view() -> View {
-        let partition = Partition { leader: Some(2), leader_epoch: 1, replicas: vec![2, 3, 1], isr: vec![1, 2, 3] };
+        let (replicas, isr) = (vec![2, 3, 1], vec![1, 2, 3]);
+        let partition = Partition { leader: Some(2), leader_epoch: 1, replicas, isr, report: None };
         View { partitions: vec![partition], controller: Some(3), answered: 3, not_whole: Vec::new() }
     }
 

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use minisr_client::connection::{Connection, ConnectionConfig};
 use minisr_client::{Address, Dialer, Transport};
 use minisr_cluster::{BrokerState, Cluster};
+use minisr_wire::isr_report::{self, IsrReport};
+use minisr_wire::messages::metadata_response::MetadataResponsePartition;
 use minisr_wire::messages::{MetadataRequest, MetadataResponse};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -27,6 +30,8 @@ pub struct Partition {
     pub replicas: Vec<i32>,
     /// Those in sync, ascending.
     pub isr: Vec<i32>,
+    /// What its leader tells about them, if it was among those who answered.
+    pub report: Option<IsrReport>,
 }
 
 impl Partition {
@@ -125,6 +130,7 @@ impl Observer {
                     leader_epoch: partition.leader_epoch,
                     replicas: partition.replica_nodes.iter().map(|id| id.0).collect(),
                     isr,
+                    report: reported(partition),
                 };
                 known.insert((name.as_str(), partition.partition_index), described);
             }
@@ -137,9 +143,15 @@ impl Observer {
             let newest = &mut view.partitions[slot];
             if newest.replicas.is_empty() || described.leader_epoch > newest.leader_epoch {
                 *newest = described;
+            } else if described.leader_epoch == newest.leader_epoch && described.report.is_some() {
+                newest.report = described.report;
             }
         }
     }
+}
+
+fn reported(partition: &MetadataResponsePartition) -> Option<IsrReport> {
+    IsrReport::decode(partition.unknown_tagged_fields.get(&isr_report::RESPONSE_TAG)?)
 }
 
 async fn ask(
@@ -155,6 +167,7 @@ async fn ask(
         };
         let version = connection.versions().highest::<MetadataRequest>(12)?;
         let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
+        let request = request.with_unknown_tagged_field(isr_report::REQUEST_TAG, Bytes::new());
         let response = connection.call(&request, version).await?;
         anyhow::Ok((connection, response))
     };

@@ -1,10 +1,15 @@
-//! Elections and ISR changes, seen by asking for metadata again and again.
+//! Elections and ISR changes, seen by asking for metadata again and again, and why, as the leaders tell it.
+//!
+//! Metadata says *that* an in-sync set changed. Why, only the leader knows: minisr's leaders report it on request
+//! ([`minisr_wire::isr_report`]); from other brokers the reason stays blank. A reason that comes later than the change
+//! is added to the event when it comes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use minisr_client::{Admin, Client, ClusterView};
+use minisr_wire::isr_report::{IsrReport, LagKind};
 
 use crate::offsets;
 
@@ -12,6 +17,11 @@ use crate::offsets;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// The lag of followers is looked at less often: it takes two rounds of questions.
 const LAG_EVERY_LOOKS: u32 = 5;
+
+/// The leaders are asked about lag as often while nothing is amiss, and at every look otherwise.
+const REPORT_EVERY_LOOKS: u32 = 5;
+/// How many reports a reason may come late.
+const EXPLAINED_WITHIN_LOOKS: u32 = 10;
 
 /// What metadata says about one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +39,8 @@ pub struct PartitionView {
 pub struct Event {
     /// When it was seen: up to one polling interval after it happened.
     pub at: SystemTime,
-    /// `leader_change`, `leader_none`, `isr_shrink` or `isr_expand`.
+    /// `leader_change`, `leader_none`, `isr_shrink`, `isr_expand`, or how a replica lags: `replica_stuck`,
+    /// `replica_slow`, `replica_bootstrapping`, `replica_caught_up`.
     pub kind: &'static str,
     /// The partition.
     pub partition: i32,
@@ -39,14 +50,28 @@ pub struct Event {
     pub isr_size: Option<usize>,
 }
 
-/// Turns views into events.
+/// An event whose reason is not known yet.
+#[derive(Debug)]
+struct Unexplained {
+    event: usize,
+    partition: i32,
+    left: Vec<i32>,
+    joined: Vec<i32>,
+    looks_left: u32,
+}
+
+/// Turns views and reports into events.
 #[derive(Debug, Default)]
 pub struct Watcher {
     last: BTreeMap<i32, PartitionView>,
+    lagging: BTreeMap<(i32, i32), LagKind>,
+    unexplained: Vec<Unexplained>,
     /// Everything that changed so far.
     pub events: Vec<Event>,
     /// Smallest ISR of any partition so far.
     pub isr_min: Option<usize>,
+    /// Largest ISR of each partition so far: below that, somebody is missing.
+    isr_full: BTreeMap<i32, usize>,
 }
 
 impl Watcher {
@@ -54,6 +79,8 @@ impl Watcher {
     pub fn look(&mut self, at: SystemTime, view: BTreeMap<i32, PartitionView>) {
         for (&partition, now) in &view {
             self.isr_min = Some(self.isr_min.map_or(now.isr.len(), |min| min.min(now.isr.len())));
+            let full = self.isr_full.entry(partition).or_default();
+            *full = now.isr.len().max(*full);
             let Some(before) = self.last.get(&partition) else { continue };
             let mut push = |kind, detail, isr_size| self.events.push(Event { at, kind, partition, detail, isr_size });
             if (before.leader, before.leader_epoch) != (now.leader, now.leader_epoch) {
@@ -65,9 +92,64 @@ impl Watcher {
             if before.isr != now.isr {
                 let kind = if now.isr.len() < before.isr.len() { "isr_shrink" } else { "isr_expand" };
                 push(kind, format!("isr {:?} to {:?}", before.isr, now.isr), Some(now.isr.len()));
+                let without =
+                    |one: &[i32], other: &[i32]| one.iter().copied().filter(|id| !other.contains(id)).collect();
+                let (left, joined) = (without(&before.isr, &now.isr), without(&now.isr, &before.isr));
+                let event = self.events.len() - 1;
+                let looks_left = EXPLAINED_WITHIN_LOOKS;
+                self.unexplained.push(Unexplained { event, partition, left, joined, looks_left });
             }
         }
         self.last = view;
+    }
+
+    /// Whether the leaders have something to tell: an ISR changed, is not whole, or somebody lags.
+    fn has_questions(&self) -> bool {
+        let whole = |(partition, view): (&i32, &PartitionView)| self.isr_full.get(partition) == Some(&view.isr.len());
+        !self.unexplained.is_empty() || !self.lagging.is_empty() || !self.last.iter().all(whole)
+    }
+
+    /// Takes in what the leaders tell, by partition.
+    pub fn hear(&mut self, at: SystemTime, reports: &BTreeMap<i32, (i32, IsrReport)>) {
+        for (&partition, (_, report)) in reports {
+            self.note_lag(at, partition, report);
+        }
+        self.unexplained.retain_mut(|one| {
+            let report = reports.get(&one.partition).map(|(_, report)| report);
+            let known = |broker: &i32, joined| report.is_some_and(|report| report.newest(*broker, joined).is_some());
+            let all_known = one.left.iter().all(|it| known(it, false)) && one.joined.iter().all(|it| known(it, true));
+            one.looks_left -= 1;
+            if !all_known && one.looks_left > 0 {
+                return true;
+            }
+            let reasons = report.map(|report| report.explain(&one.left, &one.joined)).unwrap_or_default();
+            if !reasons.is_empty() {
+                let detail = &mut self.events[one.event].detail;
+                *detail = format!("{detail}: {reasons}");
+            }
+            false
+        });
+    }
+
+    fn note_lag(&mut self, at: SystemTime, partition: i32, report: &IsrReport) {
+        let mut event = |kind, detail| self.events.push(Event { at, kind, partition, detail, isr_size: None });
+        for lagging in &report.lagging {
+            if self.lagging.insert((partition, lagging.broker), lagging.kind) != Some(lagging.kind) {
+                let kind = match lagging.kind {
+                    LagKind::Stuck => "replica_stuck",
+                    LagKind::Slow => "replica_slow",
+                    LagKind::Bootstrapping => "replica_bootstrapping",
+                };
+                event(kind, lagging.to_string());
+            }
+        }
+        let still = |broker: i32| report.lagging.iter().any(|lagging| lagging.broker == broker);
+        let over: Vec<(i32, i32)> =
+            self.lagging.keys().copied().filter(|&(of, broker)| of == partition && !still(broker)).collect();
+        for (partition, broker) in over {
+            self.lagging.remove(&(partition, broker));
+            event("replica_caught_up", format!("{broker} caught up"));
+        }
     }
 }
 
@@ -88,6 +170,11 @@ pub async fn look_until(
             interval.tick().await;
             let Ok(view) = admin.topic(&topic).await else { continue };
             watcher.look(SystemTime::now(), partition_views(&view, &topic));
+            if (watcher.has_questions() || look.is_multiple_of(REPORT_EVERY_LOOKS))
+                && let Ok(reports) = admin.isr_reports(&topic).await
+            {
+                watcher.hear(SystemTime::now(), &reports);
+            }
             if look.is_multiple_of(LAG_EVERY_LOOKS) {
                 lag_max = lag_max.max(offsets::high_watermark_lag(&client, &topic, &partitions).await);
             }
@@ -113,6 +200,8 @@ fn partition_views(view: &ClusterView, topic: &str) -> BTreeMap<i32, PartitionVi
 
 #[cfg(test)]
 mod tests {
+    use minisr_wire::isr_report::{IsrChange, IsrReason, Lagging};
+
     use super::*;
 
     fn view(leader: Option<i32>, leader_epoch: i32, isr: &[i32]) -> BTreeMap<i32, PartitionView> {
@@ -131,5 +220,57 @@ mod tests {
         assert_eq!(kinds, ["leader_change", "isr_shrink", "leader_none"]);
         assert_eq!(watcher.events[0].detail, "leader 1 to 2, epoch 0 to 1");
         assert_eq!(watcher.isr_min, Some(2));
+    }
+
+    fn change(broker: i32, joined: bool, reason: IsrReason) -> IsrChange {
+        let lacked_records = (!joined).then_some(7);
+        let (number, ago_ms, leader_epoch, isr_size) = (1, 0, 0, 2);
+        IsrChange { number, ago_ms, leader_epoch, broker, joined, reason, lacked_records, isr_size }
+    }
+
+    #[test]
+    fn watch_reasons_and_lag_come_from_the_leaders_report() {
+        let mut watcher = Watcher::default();
+        let at = SystemTime::UNIX_EPOCH;
+        let hear = |watcher: &mut Watcher, report: IsrReport| watcher.hear(at, &BTreeMap::from([(0, (1, report))]));
+        watcher.look(at, view(Some(1), 0, &[1, 2, 3]));
+        assert!(!watcher.has_questions());
+        watcher.look(at, view(Some(1), 0, &[1, 2]));
+        assert!(watcher.has_questions());
+        // The leader is asked a moment too early, then again.
+        hear(&mut watcher, IsrReport::default());
+        let stuck = Lagging { broker: 3, kind: LagKind::Stuck, lacks_records: Some(9) };
+        let left = change(3, false, IsrReason::Stuck);
+        hear(&mut watcher, IsrReport { shrinks: 1, lagging: vec![stuck], changes: vec![left], ..IsrReport::default() });
+        let back = Lagging { kind: LagKind::Bootstrapping, ..stuck };
+        hear(&mut watcher, IsrReport { shrinks: 1, lagging: vec![back], changes: vec![left], ..IsrReport::default() });
+        watcher.look(at, view(Some(1), 0, &[1, 2, 3]));
+        let changes = vec![left, change(3, true, IsrReason::CaughtUp)];
+        hear(&mut watcher, IsrReport { shrinks: 1, expansions: 1, changes, ..IsrReport::default() });
+        let told: Vec<(&str, &str)> = watcher.events.iter().map(|it| (it.kind, it.detail.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("isr_shrink", "isr [1, 2, 3] to [1, 2]: 3 stuck, lacked 7 records"),
+                ("replica_stuck", "3 stuck, lacks 9 records"),
+                ("replica_bootstrapping", "3 bootstrapping, lacks 9 records"),
+                ("isr_expand", "isr [1, 2] to [1, 2, 3]: 3 caught-up"),
+                ("replica_caught_up", "3 caught up"),
+            ]
+        );
+        assert!(!watcher.has_questions());
+    }
+
+    #[test]
+    fn watch_brokers_that_tell_no_reasons_are_not_asked_for_ever() {
+        let mut watcher = Watcher::default();
+        watcher.look(SystemTime::UNIX_EPOCH, view(Some(1), 0, &[1, 2, 3]));
+        watcher.look(SystemTime::UNIX_EPOCH, view(Some(1), 0, &[1, 2]));
+        for _ in 0..EXPLAINED_WITHIN_LOOKS {
+            assert_eq!(watcher.unexplained.len(), 1);
+            watcher.hear(SystemTime::UNIX_EPOCH, &BTreeMap::new());
+        }
+        assert!(watcher.unexplained.is_empty());
+        assert_eq!(watcher.events[0].detail, "isr [1, 2, 3] to [1, 2]");
     }
 }

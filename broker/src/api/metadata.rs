@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use minisr_logic::metadata::{Image, Partition, Registration, Topic, validate_topic_name};
 use minisr_logic::{BrokerId, TopicId};
+use minisr_wire::isr_report::REQUEST_TAG;
 use minisr_wire::messages::describe_cluster_response::DescribeClusterBroker;
 use minisr_wire::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -18,7 +19,7 @@ use minisr_wire::messages::{
 use minisr_wire::{ErrorCode, RequestHead, StrBytes};
 
 use super::error_code::{self, NamedBy};
-use super::{Context, Session, admin, encode, promise_task, reply};
+use super::{Context, Session, admin, encode, isr_report, promise_task, reply};
 use crate::config::Protocol;
 use crate::control_handle::ProposeError;
 use crate::transport::connection::{Closed, Handled};
@@ -66,6 +67,8 @@ struct Asked {
     /// `None`: all.
     topics: Option<Vec<TopicNamed>>,
     allows_creation: bool,
+    /// Whether the client asks for what leaders know about their ISR (ours, a tagged field).
+    wants_isr_reports: bool,
 }
 
 enum TopicNamed {
@@ -83,12 +86,13 @@ impl Asked {
             };
             topics.into_iter().map(one).collect::<Vec<_>>()
         };
+        let wants_isr_reports = request.unknown_tagged_fields.contains_key(&REQUEST_TAG);
         let topics = match request.topics {
             // Version 0 could not say "all" in any other way.
             Some(topics) if topics.is_empty() && version == 0 => None,
             topics => topics.map(named),
         };
-        Self { topics, allows_creation: version < 4 || request.allow_auto_topic_creation }
+        Self { topics, allows_creation: version < 4 || request.allow_auto_topic_creation, wants_isr_reports }
     }
 
     fn to_create(&self, context: &Context) -> Vec<String> {
@@ -139,11 +143,12 @@ impl Asked {
                 .with_port(port)
                 .with_rack(broker.rack.clone().map(StrBytes::from_string))
         });
-        MetadataResponse::default()
+        let response = MetadataResponse::default()
             .with_brokers(brokers.collect())
             .with_cluster_id(Some(StrBytes::from_string(context.settings.cluster_id.clone())))
             .with_controller_id(controller(context, &image).0.into())
-            .with_topics(topics)
+            .with_topics(topics);
+        if self.wants_isr_reports { isr_report::add(context, response) } else { response }
     }
 }
 

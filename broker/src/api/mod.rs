@@ -8,6 +8,7 @@ mod admin;
 mod api_versions;
 pub mod error_code;
 mod fetch;
+mod isr_report;
 mod list_offsets;
 mod metadata;
 mod produce;

@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use minisr_logic::metadata::Image;
 use minisr_logic::{BrokerEpoch, Epoch, Millis, TopicPartition};
 use minisr_replica::{
-    Append, EpochEnd, Event, FetchError, FetchRequest, ListOffsetsError, ListedOffset, Notice, OffsetSpec, OpenError,
-    Output, PartitionDescription, Reader, Shard, Ticket,
+    Append, EpochEnd, Event, FetchError, FetchRequest, IsrReport, ListOffsetsError, ListedOffset, Notice, OffsetSpec,
+    OpenError, Output, PartitionDescription, Reader, Shard, Ticket,
 };
 use minisr_storage::disk::real::RealDisk;
 use tokio::sync::Notify;
@@ -174,6 +174,13 @@ impl ShardHandle {
     #[must_use]
     pub fn describe(&self) -> Vec<PartitionDescription> {
         self.0.core.borrow().shard.as_ref().map(|shard| shard.describe(self.now())).unwrap_or_default()
+    }
+
+    /// What this broker knows about the ISR of a partition that it leads, and the time to which its times refer.
+    #[must_use]
+    pub fn isr_report(&self, partition: TopicPartition) -> Option<(Millis, IsrReport)> {
+        let now = self.now();
+        Some((now, self.0.core.borrow().shard.as_ref()?.isr_report(now, partition)?))
     }
 
     /// Closes the shard: flushes every log and writes the checkpoints. What is asked of it afterwards stays

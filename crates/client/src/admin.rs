@@ -1,17 +1,20 @@
 //! Topics and offsets: what tests, loadgen and chaos need of an admin client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
+use minisr_wire::isr_report::{self, IsrReport};
 use minisr_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use minisr_wire::messages::delete_topics_request::DeleteTopicState;
 use minisr_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use minisr_wire::messages::metadata_request::MetadataRequestTopic;
 use minisr_wire::messages::{
     CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeClusterResponse, ListOffsetsRequest,
-    TopicName,
+    MetadataRequest, TopicName,
 };
 use minisr_wire::protocol::Request;
 use minisr_wire::{ErrorCode, StrBytes};
@@ -339,6 +342,33 @@ impl Admin {
             }
         }
         missing
+    }
+
+    /// Asks the leaders what they know about the in-sync replicas of their partitions, by partition, with the broker
+    /// that answered. Partitions without a leader, or led by a broker that is not minisr's, are left out.
+    ///
+    /// # Errors
+    /// A leader does not answer.
+    pub async fn isr_reports(&self, topic: &str) -> Result<BTreeMap<i32, (i32, IsrReport)>, ClientError> {
+        let view = self.client.view();
+        let led = view.topics.get(topic).map(|topic| topic.partitions.values().filter_map(|it| it.leader));
+        let leaders: BTreeSet<i32> = led.into_iter().flatten().collect();
+        let name = TopicName(StrBytes::from_string(topic.to_owned()));
+        let request = MetadataRequest::default()
+            .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(name))]))
+            .with_allow_auto_topic_creation(false)
+            .with_unknown_tagged_field(isr_report::REQUEST_TAG, Bytes::new());
+        let mut reports = BTreeMap::new();
+        for leader in leaders {
+            let response = self.call_or_abandon(leader, &request, 12).await?;
+            for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
+                let tagged = partition.unknown_tagged_fields.get(&isr_report::RESPONSE_TAG);
+                if let Some(report) = tagged.and_then(|bytes| IsrReport::decode(bytes)) {
+                    reports.insert(partition.partition_index, (leader, report));
+                }
+            }
+        }
+        Ok(reports)
     }
 
     fn attempts(&self, what: String) -> Attempts {

@@ -2,6 +2,7 @@
 //!
 //! * [`frame`]: cuts a byte stream into length-prefixed frames, the size cap checked before anything is allocated.
 //! * [`header`]: request headers, readable even when key or version are unknown, so that a refusal can be addressed.
+//! * [`isr_report`]: what a leader tells about its in-sync replicas, a tagged field of Metadata.
 //! * [`message`]: whole frames to and from the message types of the `kafka-protocol` crate (re-exported here), so
 //!   that nothing above needs to know which versions are flexible.
 //! * [`guard`]: refuses array lengths that the bytes at hand cannot hold, before the generated decoders believe them.
@@ -20,6 +21,7 @@ pub mod error_code;
 pub mod frame;
 pub mod guard;
 pub mod header;
+pub mod isr_report;
 pub mod message;
 pub mod scatter;
 pub mod varint;
