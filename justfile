@@ -33,6 +33,10 @@ chaos *ARGS: build
 sim SEEDS="500" *ARGS:
     cargo run --locked -q -p minisr-simulator --bin minisr-sim -- --seeds {{ SEEDS }} {{ ARGS }}
 
+# plant historical bugs one at a time: which invariant catches each, and after how many seeds (about 5 minutes)
+zoo *ARGS:
+    cargo run --locked -q -p minisr-simulator --features zoo --bin minisr-zoo -- {{ ARGS }}
+
 # replay one seed with its trace
 sim-replay SEED *ARGS:
     cargo run --locked -q -p minisr-simulator --bin minisr-sim -- --seed {{ SEED }} --trace {{ ARGS }}
@@ -59,6 +63,7 @@ check: && deny
     cargo clippy --workspace --all-targets --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
     scripts/dependency-direction
+    scripts/zoo-absent
 
 # licences, duplicate versions and sources of every dependency (needs cargo-deny)
 deny:

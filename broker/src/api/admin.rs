@@ -201,7 +201,7 @@ async fn propose(context: &Context, command: Command, time_max: Duration) -> Res
     proposed.unwrap_or(Err(ProposeError::TimedOut)).map_err(|error| (error_code::propose(&error), error.to_string()))
 }
 
-fn time_max(timeout_ms: i32) -> Duration {
+pub(super) fn time_max(timeout_ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0).clamp(1, limits::ADMIN_TIMEOUT_MS_MAX))
 }
 

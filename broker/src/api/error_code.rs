@@ -1,6 +1,6 @@
 //! From typed errors to Kafka's codes. No other file of the broker decides which code an error becomes.
 
-use minisr_logic::metadata::{CommandError, CreateTopicError, DeleteTopicError};
+use minisr_logic::metadata::{CommandError, CreateTopicError, DeleteTopicError, ElectLeaderError};
 use minisr_replica::{AppendError, FetchError, ListOffsetsError};
 use minisr_wire::ErrorCode;
 
@@ -100,8 +100,18 @@ fn command(error: &CommandError) -> ErrorCode {
     match error {
         CommandError::CreateTopic(error) => create_topic(error),
         CommandError::DeleteTopic(DeleteTopicError::UnknownTopicId { .. }) => ErrorCode::UNKNOWN_TOPIC_ID,
+        CommandError::ElectLeader(error) => elect_leader(error),
         CommandError::BrokerEpoch(_) => ErrorCode::STALE_BROKER_EPOCH,
         _ => ErrorCode::UNKNOWN_SERVER_ERROR,
+    }
+}
+
+fn elect_leader(error: &ElectLeaderError) -> ErrorCode {
+    match error {
+        ElectLeaderError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ElectLeaderError::ElectionNotNeeded => ErrorCode::ELECTION_NOT_NEEDED,
+        ElectLeaderError::PreferredLeaderNotAvailable { .. } => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
+        ElectLeaderError::EligibleLeadersNotAvailable => ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
     }
 }
 
@@ -109,6 +119,7 @@ fn create_topic(error: &CreateTopicError) -> ErrorCode {
     match error {
         CreateTopicError::InvalidName(_) | CreateTopicError::NameCollides { .. } => ErrorCode::INVALID_TOPIC_EXCEPTION,
         CreateTopicError::TopicAlreadyExists { .. } => ErrorCode::TOPIC_ALREADY_EXISTS,
+        CreateTopicError::MixedRacks { .. } => ErrorCode::INVALID_REQUEST,
         CreateTopicError::TopicIdInUse { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
         CreateTopicError::InvalidPartitions { .. } => ErrorCode::INVALID_PARTITIONS,
         CreateTopicError::InvalidReplicationFactor { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,

@@ -6,6 +6,7 @@
 
 mod admin;
 mod api_versions;
+mod elections;
 pub mod error_code;
 mod fetch;
 mod isr_report;
@@ -129,6 +130,7 @@ impl Session {
             ApiKey::ApiVersions => api_versions::handle(head, &decode(head, body)?),
             ApiKey::CreateTopics => admin::create_topics(self, head, decode(head, body)?),
             ApiKey::DeleteTopics => admin::delete_topics(self, head, decode(head, body)?),
+            ApiKey::ElectLeaders => elections::handle(self, head, decode(head, body)?),
             ApiKey::InitProducerId => producer_ids::handle(self, head, &decode(head, body)?),
             _ => unreachable!("versions::is_served knows only the APIs above"),
         }

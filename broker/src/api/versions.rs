@@ -34,6 +34,7 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::DeleteTopics, 1, 6),
     served(ApiKey::InitProducerId, 0, 4),
     served(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    served(ApiKey::ElectLeaders, 0, 2),
     served(ApiKey::DescribeCluster, 0, 1),
 ];
 
@@ -64,6 +65,7 @@ mod tests {
                 ApiKey::DeleteTopics => DeleteTopicsRequest::VERSIONS,
                 ApiKey::InitProducerId => InitProducerIdRequest::VERSIONS,
                 ApiKey::OffsetForLeaderEpoch => OffsetForLeaderEpochRequest::VERSIONS,
+                ApiKey::ElectLeaders => ElectLeadersRequest::VERSIONS,
                 ApiKey::DescribeCluster => DescribeClusterRequest::VERSIONS,
                 other => panic!("{other:?} is served and not in this test"),
             };

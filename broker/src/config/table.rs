@@ -98,7 +98,6 @@ const TRANSPORT: OneOf<InterBrokerTransport> =
 const LAG_COMPARISON: OneOf<LagComparison> =
     OneOf(&[("greater", LagComparison::Greater), ("greater-or-equal", LagComparison::GreaterOrEqual)]);
 const CLEANUP_DELETE: OneOf<()> = OneOf(&[("delete", ())]);
-const NEVER_UNCLEAN: OneOf<()> = OneOf(&[("false", ())]);
 const CREATE_TIME: OneOf<()> = OneOf(&[("CreateTime", ())]);
 
 const DAY_MS: u64 = 86_400_000;
@@ -140,9 +139,15 @@ settings! {
         "copies, the leader's included, of a topic created without a number";
     "min.insync.replicas" min_insync_replicas: i32 = Some("1"), whole(1, i32::MAX),
         "in-sync copies that acks=all needs, unless the topic says otherwise; capped at the replication factor";
-    "unclean.leader.election.enable" unclean_leader_election_enable: () = Some("false"), NEVER_UNCLEAN,
-        "whether a replica outside the in-sync set may lead when nobody else can, which loses records; this version \
-         never does it";
+    "unclean.leader.election.enable" unclean_leader_election_enable: bool = Some("false"), Boolean,
+        "whether a replica outside the in-sync set may lead when nobody else can, which loses records, unless the \
+         topic says otherwise; the active controller's counts";
+    "auto.leader.rebalance.enable" auto_leader_rebalance_enable: bool = Some("true"), Boolean,
+        "whether the active controller gives partitions back to their preferred (first) replicas";
+    "leader.imbalance.check.interval.seconds" leader_imbalance_check_interval_seconds: u64 = Some("300"), whole(1, DAY_MS),
+        "seconds between looks for partitions that their preferred replica does not lead";
+    "leader.imbalance.per.broker.percentage" leader_imbalance_per_broker_percentage: u32 = Some("10"), whole(0, 100),
+        "percentage of the partitions that a broker should lead and does not, above which they are given back to it";
     "message.max.bytes" message_max_bytes: i32 = Some("1048588"), whole(0, i32::MAX),
         "largest record batch in bytes, unless the topic says otherwise";
     "validate.records" validate_records: bool = Some("false"), Boolean,

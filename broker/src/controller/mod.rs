@@ -6,6 +6,7 @@
 //! | [`quorum`] | how the quorum forms, takes in and replaces directories |
 //! | [`duties`] | following who leads; the active controller's clock |
 //! | [`election`] | when this node stands for election |
+//! | [`leaders`] | preferred leaders by the clock, unclean elections by setting |
 //! | [`registration`] | this broker's registration, heartbeats, readiness |
 //! | [`sessions`] | who was heard when |
 //! | [`peers`], [`rpc`] | control RPC over TCP with mutual TLS |
@@ -17,6 +18,7 @@
 pub mod control;
 pub mod duties;
 pub mod election;
+pub mod leaders;
 pub mod log_store;
 pub mod network;
 pub mod peers;
@@ -224,6 +226,7 @@ impl Running {
         tokio::spawn(quorum::form_or_join(Arc::clone(&control)));
         tokio::spawn(quorum::keep_membership(Arc::clone(&control)));
         tokio::spawn(duties::follow_leadership(Arc::clone(&control), leader_known));
+        tokio::spawn(leaders::watch_leaders(Arc::clone(&control)));
         tokio::spawn(election::watch_leader(Arc::clone(&control)));
         tokio::spawn(crate::peer::liveness::watch_peers(Arc::clone(&control)));
         let proposing = Arc::clone(&control);

@@ -32,6 +32,9 @@ pub(super) async fn propose(control: ControlHandle, shard: ShardHandle, proposal
             Err(what_the_leader_may_do(&error))
         }
     };
+    // The answer must not overtake the metadata that it rests on: were min.insync.replicas raised just before a
+    // shrink, a leader that has heard of the shrink only would commit alone, and the ELR would not hold it.
+    shard.publish(control.image());
     shard.answer(Event::AlterPartitionReply { partition, correlation, result });
 }
 

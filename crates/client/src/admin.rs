@@ -1,5 +1,7 @@
 //! Topics and offsets: what tests, loadgen and chaos need of an admin client.
 
+mod elections;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,8 @@ use crate::backoff::Backoff;
 use crate::client::{Client, ClientError};
 use crate::connection::ConnectionError;
 use crate::metadata::ClusterView;
+
+pub use elections::{Elected, Election};
 
 /// Which offset of a partition is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

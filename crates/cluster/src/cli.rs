@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use minisr_cluster::{Cluster, ClusterError, ClusterOptions, FlushPolicy, Ports, default_directory};
 
-use crate::status;
+use crate::{elect, status};
 
 /// Runs a local cluster of minisr brokers for play and for tests.
 #[derive(Debug, Parser)]
@@ -63,6 +63,8 @@ enum Command {
         /// Broker id, or `all`
         broker: Target,
     },
+    /// Give partitions back to their preferred leaders, or (--unclean) any leader to those that cannot have a safe one
+    ElectLeaders(elect::ElectLeaders),
     /// Kill all brokers and remove what `up` made (the whole directory if `up` made it)
     Down,
 }
@@ -159,6 +161,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pause { broker } => each(dir, broker, async |cluster, id| cluster.pause(id)).await,
         Command::Resume { broker } => each(dir, broker, async |cluster, id| cluster.resume(id)).await,
         Command::Wipe { broker } => each(dir, broker, async |cluster, id| cluster.wipe(id)).await,
+        Command::ElectLeaders(asked) => elect::run(&Cluster::open(dir)?, &asked).await,
         Command::Down => {
             let (cluster, lock) = open(dir)?;
             drop(lock);

@@ -1,6 +1,7 @@
 //! `minisr-cluster`: a local cluster that stays when the terminal goes, and the means to hurt it.
 
 mod cli;
+mod elect;
 mod status;
 
 use std::process::ExitCode;

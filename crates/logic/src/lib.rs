@@ -6,9 +6,11 @@
 //!
 //! * [`partition`]: one replica of one partition: leader, follower or offline.
 //! * [`metadata`]: the cluster's metadata, changed only by commands applied in order.
+//! * [`zoo`]: historical bugs that simulator builds can plant, and no other build contains.
 
 pub mod metadata;
 pub mod partition;
+pub mod zoo;
 
 mod ids;
 

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use minisr_logic::partition::Position;
+use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{BrokerId, Millis, TopicPartition};
 
 use crate::config::Config;
@@ -101,9 +102,12 @@ impl Fetchers {
 
     /// Fetch this partition from `leader` from now on. Called for every new leader epoch.
     pub(crate) fn assign(&mut self, partition: TopicPartition, leader: BrokerId, config: &Config) {
-        self.unassign(partition);
         let index = partition.partition.unsigned_abs() % config.num_replica_fetchers.max(1);
         let id = FetcherId { leader, index };
+        if zoo::planted(Bug::OldResponseAppended) && self.assigned.get(&partition) == Some(&id) {
+            return;
+        }
+        self.unassign(partition);
         let fetcher = self.loops.entry(id).or_default();
         fetcher.partitions.insert(partition, Backoff::default());
         fetcher.stale = true;

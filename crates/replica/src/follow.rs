@@ -5,8 +5,9 @@
 //! over after its records were appended.
 
 use minisr_logic::partition::{OutOfRange, Position};
+use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{Millis, Offset, TopicPartition};
-use minisr_storage::Disk;
+use minisr_storage::{BatchHeader, Disk};
 
 use crate::config::FlushPolicy;
 use crate::error::FetchError;
@@ -55,7 +56,12 @@ impl<D: Disk> Shard<D> {
         disk: &mut D,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(in_flight) = self.fetchers.answered(fetcher, correlation) else { return };
+        let Some(in_flight) = self.fetchers.answered(fetcher, correlation) else {
+            if zoo::planted(Bug::StaleAppendTruncates) {
+                self.cut_and_append(now, fetcher, reply, disk, outputs);
+            }
+            return;
+        };
         for (at, answer) in reply.partitions.iter().enumerate() {
             let key = answer.partition;
             // Answers come in the order asked; a leader of another make may not keep it.
@@ -73,6 +79,29 @@ impl<D: Disk> Shard<D> {
             }
         }
         // A partition that was left out of the answer is asked for again with the next fetch.
+    }
+
+    /// Planted bug 22: whatever an answer holds replaces what stands there.
+    fn cut_and_append(
+        &mut self,
+        now: Millis,
+        fetcher: FetcherId,
+        reply: &FetchReply,
+        disk: &mut D,
+        outputs: &mut Vec<Output>,
+    ) {
+        for answer in &reply.partitions {
+            let Ok(fetched) = &answer.result else { continue };
+            let first = fetched.records.first().and_then(|piece| BatchHeader::parse(piece));
+            let Some(base) = first.map(|header| Offset(header.base_offset)) else { continue };
+            let Some(partition) = self.partitions.get_mut(&answer.partition) else { continue };
+            let Some((follower, log)) = partition.replica.as_follower() else { continue };
+            let fits = log.cursors.log_start() <= base && base < log.cursors.written();
+            if fits && follower.leader() == Some(fetcher.leader) {
+                self.truncate(now, answer.partition, base, disk, outputs);
+                self.on_fetched(now, answer.partition, fetched, disk, outputs);
+            }
+        }
     }
 
     fn is_current(&mut self, key: TopicPartition, fetcher: FetcherId, asked: &Position) -> bool {
@@ -94,6 +123,9 @@ impl<D: Disk> Shard<D> {
         if let Some(leader_end) = fetched.diverging {
             let Some((follower, log)) = partition.replica.as_follower() else { return };
             let to = follower.truncation_point(log, leader_end);
+            if zoo::planted(Bug::HighWatermarkBeforeTruncation) {
+                follower.adopt(log, fetched.high_watermark, log.cursors.log_start());
+            }
             self.truncate(now, key, to, disk, outputs);
             return;
         }
@@ -141,7 +173,14 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    fn truncate(&mut self, now: Millis, key: TopicPartition, to: Offset, disk: &mut D, outputs: &mut Vec<Output>) {
+    pub(crate) fn truncate(
+        &mut self,
+        now: Millis,
+        key: TopicPartition,
+        to: Offset,
+        disk: &mut D,
+        outputs: &mut Vec<Output>,
+    ) {
         self.lower_recovery_point(key, to, disk, outputs);
         let Some(partition) = self.partitions.get_mut(&key) else { return };
         let before = partition.position();

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{BrokerEpoch, Millis, Offset, TopicId, TopicPartition};
 use minisr_storage::Disk;
 use minisr_storage::checkpoint::{self, CheckpointError, Durability, PartitionMetadata};
@@ -225,7 +226,8 @@ impl<D: Disk> Shard<D> {
     /// A controlled stop: flushes every log, writes the checkpoints and, if all of that worked, the clean-shutdown
     /// marker. Call it after connections are closed and leaderships moved; the shard is gone afterwards.
     pub fn close(mut self, disk: &mut D) -> Result<(), OpenError> {
-        let mut sound = self.offline.is_empty() && !self.unclean_start;
+        let knows_all = !self.unclean_start || zoo::planted(Bug::FalseCleanMarker);
+        let mut sound = self.offline.is_empty() && knows_all;
         let mut first_error = None;
         for partition in self.partitions.values_mut() {
             if let Err(error) = partition.log.sync(disk) {

@@ -13,6 +13,7 @@ use minisr_logic::partition::{
     AckPolicy, Admitted, AppendError, BatchSummary, Committed, Cursors, EpochCache, LogState, Position, ProducerBatch,
     Producers, Replica, Ticket,
 };
+use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{Epoch, Millis, Offset, TopicPartition};
 use minisr_storage::checkpoint::{self, Durability, PartitionMetadata};
 use minisr_storage::{BatchHeader, Cut, Disk, Log, OpenOptions, Poisoned, ReadError};
@@ -124,7 +125,11 @@ impl<D: Disk> Partition<D> {
         let options =
             OpenOptions { clean: known.clean, recovery_point: known.recovery_point, start_offset: known.log_start };
         let (mut log, recovered) = Log::open(disk, &directory, settings.log.clone(), options)?;
-        let (epochs, producers) = scan(disk, &mut log, now)?;
+        let after_power_loss = zoo::planted(Bug::TruncateToHighWatermarkAfterPowerLoss) && !known.high_watermark_counts;
+        let (mut epochs, producers) = scan(disk, &mut log, now)?;
+        if after_power_loss {
+            epochs.clear();
+        }
         let policy = match config.flush {
             FlushPolicy::Commit => AckPolicy::Flushed,
             FlushPolicy::Never | FlushPolicy::Interval { .. } => AckPolicy::Written,
@@ -132,7 +137,7 @@ impl<D: Disk> Partition<D> {
         let cursors = Cursors::recovered(
             policy,
             Offset(log.start_offset()),
-            Offset(if known.high_watermark_counts { known.high_watermark } else { 0 }),
+            Offset(if known.high_watermark_counts || after_power_loss { known.high_watermark } else { 0 }),
             Offset(log.flushed_offset()),
             Offset(log.end_offset()),
         );

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use minisr_logic::metadata::{Image, Partition as Assigned, Topic, TopicChange};
 use minisr_logic::partition::{Members, Role, View};
+use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{BrokerEpoch, BrokerId, Millis, TopicPartition};
 use minisr_storage::Disk;
 use minisr_storage::checkpoint::{self, Durability};
@@ -176,6 +177,13 @@ impl<D: Disk> Shard<D> {
                     None => self.fetchers.unassign(key),
                 }
                 outputs.push(Output::Notice(Notice::BecameFollower { partition: key, leader_epoch, leader }));
+                let log = partition.replica.log();
+                if zoo::planted(Bug::TruncateToHighWatermark)
+                    || (zoo::planted(Bug::TruncateToHighWatermarkAfterPowerLoss) && log.epochs.latest().is_none())
+                {
+                    let high_watermark = log.cursors.high_watermark();
+                    self.truncate(now, key, high_watermark, disk, outputs);
+                }
             }
             Role::Offline => {}
         }

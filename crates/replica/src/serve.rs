@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use minisr_logic::partition::{EpochEnd, EpochRefusal, FollowerRefusal, OwedHighWatermark, PositionCheck, Replica};
+use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{BrokerId, Epoch, Millis, Offset, TopicPartition};
 use minisr_storage::Disk;
 
@@ -109,10 +110,14 @@ impl<D: Disk> Shard<D> {
         entry: &FetchPartition,
     ) {
         let reader = Reader::Replica { id, broker_epoch };
-        let Ok(Readable::Prefix { .. }) = self.readable(reader, entry) else { return };
+        let fetch_offset = match self.readable(reader, entry) {
+            Ok(Readable::Prefix { .. }) => entry.fetch_offset,
+            Ok(Readable::Diverging(_)) if zoo::planted(Bug::LogEndFromDivergingFetch) => entry.fetch_offset,
+            _ => return,
+        };
         let Some(partition) = self.partitions.get_mut(&entry.partition) else { return };
         let Some((leader, log)) = partition.replica.as_leader() else { return };
-        leader.follower_fetched(now, log, id, entry.fetch_offset, entry.flushed);
+        leader.follower_fetched(now, log, id, fetch_offset.min(log.cursors.written()), entry.flushed);
         self.touched.insert(entry.partition);
     }
 
@@ -236,6 +241,7 @@ impl<D: Disk> Shard<D> {
         match readable {
             Readable::Diverging(end) => fetched.diverging = Some(end),
             Readable::Prefix { limit, .. } => {
+                let limit = if zoo::planted(Bug::TornRead) { cursors.written() } else { limit };
                 let max_bytes = left.min(entry.max_bytes);
                 if limit > entry.fetch_offset && (max_bytes > 0 || at_least_one) {
                     let chunks =
@@ -310,7 +316,10 @@ impl<D: Disk> Shard<D> {
     /// Answers a waiting fetch with what there is.
     pub(crate) fn answer_waiting(&mut self, ticket: Ticket, disk: &mut D, outputs: &mut Vec<Output>) {
         let Some(request) = self.waiting.take(ticket) else { return };
-        let reply = self.read_all(&request, disk, outputs);
+        let mut reply = self.read_all(&request, disk, outputs);
+        if zoo::planted(Bug::TwoHighWatermarkReads) {
+            state_high_watermark_of_arrival(&request, &mut reply);
+        }
         outputs.push(Output::Fetched { ticket, reply });
     }
 
@@ -337,7 +346,11 @@ impl<D: Disk> Shard<D> {
         // A new leader may not know yet what is committed; its answer could be lower than its predecessor's.
         let is_consumer = matches!(reader, Reader::Consumer { .. });
         let past_end = |listed: ListedOffset| {
-            if is_consumer && !knows_high_watermark { Err(ListOffsetsError::OffsetNotAvailable) } else { Ok(listed) }
+            if is_consumer && !knows_high_watermark && !zoo::planted(Bug::ServeStaleHighWatermark) {
+                Err(ListOffsetsError::OffsetNotAvailable)
+            } else {
+                Ok(listed)
+            }
         };
         match spec {
             OffsetSpec::Earliest => Ok(ListedOffset {
@@ -393,4 +406,16 @@ fn check_epoch(replica: &Replica, requested: Option<Epoch>) -> Result<(), FetchE
         EpochRefusal::Fenced { current } => FetchError::FencedLeaderEpoch { current },
         EpochRefusal::Unknown { current } => FetchError::UnknownLeaderEpoch { current },
     })
+}
+
+/// Planted bug 18: a read that had to wait found the high watermark at its offset when it arrived.
+fn state_high_watermark_of_arrival(request: &FetchRequest, reply: &mut FetchReply) {
+    if matches!(request.reader, Reader::Replica { .. }) {
+        return;
+    }
+    for (asked, answer) in request.partitions.iter().zip(&mut reply.partitions) {
+        if let Ok(fetched) = &mut answer.result {
+            fetched.high_watermark = fetched.high_watermark.min(asked.fetch_offset);
+        }
+    }
 }

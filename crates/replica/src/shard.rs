@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use minisr_logic::metadata::Image;
 use minisr_logic::partition::{AppendError, Committed};
+use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{BrokerEpoch, BrokerId, Millis, Offset, TopicPartition};
 use minisr_storage::Disk;
 
@@ -208,6 +209,10 @@ impl<D: Disk> Shard<D> {
             assert_eq!(own.len(), share.files, "one result for each file of the round");
             let failed = own.into_iter().find_map(|result| result.err());
             let Some(partition) = self.partitions.get_mut(&share.partition).filter(|_| !share.void) else { continue };
+            if failed.is_some() && zoo::planted(Bug::AppendAfterError) {
+                self.touched.insert(share.partition);
+                continue;
+            }
             if let Some(kind) = failed {
                 let reason = partition.log.sync_failed(&kind.into()).to_string();
                 self.fail_partition(share.partition, &reason, outputs);

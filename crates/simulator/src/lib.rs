@@ -23,3 +23,5 @@ pub mod schedule;
 pub mod shrink;
 pub mod state;
 pub mod trace;
+#[cfg(feature = "zoo")]
+pub mod zoo;

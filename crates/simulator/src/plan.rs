@@ -44,6 +44,8 @@ pub struct Plan {
     pub replica_fetchers: u32,
     /// How long faults and load last.
     pub safety_ms: u64,
+    /// How often, of 1,000, what a broker learns of the metadata reaches its shard together with what comes next.
+    pub together_permille: u64,
     /// Largest ordinary network delay.
     pub delay_max_ms: u64,
     /// Producers.
@@ -137,12 +139,13 @@ impl Plan {
             fetch_wait_max_ms: (lag_time_max_ms / roll.between(3, 6)).max(80),
             replica_fetchers: roll.between(1, 2) as u32,
             safety_ms: roll.between(4_000, 15_000),
+            together_permille: rate(&mut dice.roll(0, "together", 0), 500, 900),
             delay_max_ms: roll.between(2, 40),
             producers,
             consumers: roll.between(1, 2) as u32,
             rates: Rates {
                 produce_pause_ms: rates.between(20, 300),
-                fault_pause_ms: rates.between(150, 2_000),
+                fault_pause_ms: *rates.pick(&[60, 150, 300, 600, 1_000, 2_000]),
                 loss_permille: rate(&mut rates, 400, 40),
                 duplicate_permille: rate(&mut rates, 400, 60),
                 slow_permille: rate(&mut rates, 400, 60),

@@ -75,6 +75,7 @@ settings! {
     "calm" calm,
     "safety-ms" safety_ms,
     "delay-max-ms" delay_max_ms,
+    "together-permille" together_permille,
     "segment-bytes" segment_bytes,
     "session-timeout-ms" session_timeout_ms,
     "heartbeat-interval-ms" heartbeat_interval_ms,
@@ -105,6 +106,7 @@ impl Plan {
             high_watermark_delay_max_ms: 5,
             replica_fetchers: 1,
             safety_ms: 10_000,
+            together_permille: 0,
             delay_max_ms: 2,
             producers: vec![ProducerKind::Idempotent],
             consumers: 1,
@@ -271,9 +273,9 @@ mod tests {
     use super::*;
 
     const STORY: &str = "plan brokers=3 partitions=1 replication-factor=2 min-insync-replicas=1 consumers=1
-plan seed=7 calm=false safety-ms=4000 delay-max-ms=9 segment-bytes=600
-plan session-timeout-ms=900 heartbeat-interval-ms=200 lag-time-max-ms=900 fetch-wait-max-ms=200 replica-fetchers=1
-plan flush=interval:40 producers=idempotent,none
+plan seed=7 calm=false safety-ms=4000 delay-max-ms=9 together-permille=0
+plan segment-bytes=600 session-timeout-ms=900 heartbeat-interval-ms=200 lag-time-max-ms=900 fetch-wait-max-ms=200
+plan replica-fetchers=1 flush=interval:40 producers=idempotent,none
 at 3100 produce producer=1 partition=0 records=2
 at 3120 slow fetch-reply from=1 to=2 by=900
 at 3121 lose register from=3 to=controller nth=1

@@ -142,6 +142,12 @@ impl Parameters {
         self.0.get(name)?.parse().ok()
     }
 
+    /// A word.
+    #[must_use]
+    pub fn word(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// The broker that it befalls.
     #[must_use]
     pub fn broker(&self) -> BrokerId {

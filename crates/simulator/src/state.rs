@@ -199,6 +199,15 @@ pub enum Fact {
         /// The asked replica's end when the fetch arrived.
         end: Offset,
     },
+    /// A follower's fetch was answered.
+    FetchAnswered {
+        /// Whose.
+        place: Place,
+        /// In which leader epoch it had asked.
+        asked: Epoch,
+        /// Of which leader epoch its broker had been told by then.
+        known: Epoch,
+    },
     /// A leader asked the controller for an ISR.
     IsrProposed {
         /// The leader's replica.

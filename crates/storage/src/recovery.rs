@@ -13,6 +13,7 @@ use crate::header::BatchHeader;
 use crate::index::{Index, MaxTimestamp};
 use crate::log::{Log, LogConfig};
 use crate::segment::{BadBatch, Found, Scanner, Segment, base_offset_of, log_name};
+use crate::zoo::{self, Flaw};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,11 @@ impl<D: Disk> Opening<'_, D> {
             let examined = self.examine(base, next_base, last_epoch)?;
             segments.push_back(examined.segment);
             (end, last_epoch) = (examined.end, examined.last_epoch.or(last_epoch));
+            if let (true, true, Some(next)) = (examined.bad.is_some(), zoo::planted(Flaw::TornMiddleSegment), next_base)
+            {
+                end = next;
+                continue;
+            }
             if let Some(reason) = examined.bad {
                 self.cut(end, &bases[at + 1..], reason)?;
                 break;

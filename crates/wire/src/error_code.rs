@@ -148,8 +148,14 @@ codes! {
     OFFSET_NOT_AVAILABLE = 78, retriable;
     /// The group member must join again with the id it was given.
     MEMBER_ID_REQUIRED = 79;
+    /// The preferred leader is not in the ISR.
+    PREFERRED_LEADER_NOT_AVAILABLE = 80, retriable;
     /// The group instance id was taken over.
     FENCED_INSTANCE_ID = 82;
+    /// No replica is available that may lead.
+    ELIGIBLE_LEADERS_NOT_AVAILABLE = 83, retriable;
+    /// The partition has the leader it should have.
+    ELECTION_NOT_NEEDED = 84, retriable;
     /// The record does not pass the broker's checks.
     INVALID_RECORD = 87;
     /// A transactional offset commit is pending.

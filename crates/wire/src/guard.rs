@@ -127,6 +127,8 @@ const CREATE_TOPICS: &[Field] = &[
 
 const DELETE_TOPICS: &[Field] = &[until(5, Strings), since(6, Structs(&[all(String), all(Fixed(16))])), all(Fixed(4))];
 
+const ELECT_LEADERS: &[Field] = &[since(1, Fixed(1)), all(Structs(&[all(String), all(Numbers(4))])), all(Fixed(4))];
+
 const INIT_PRODUCER_ID: &[Field] = &[all(String), all(Fixed(4)), since(3, Fixed(10))];
 
 const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
@@ -149,6 +151,7 @@ fn shape(api: ApiKey) -> Option<(&'static [Field], i16)> {
         ApiKey::DeleteTopics => (DELETE_TOPICS, 4),
         ApiKey::InitProducerId => (INIT_PRODUCER_ID, 2),
         ApiKey::OffsetForLeaderEpoch => (OFFSET_FOR_LEADER_EPOCH, 4),
+        ApiKey::ElectLeaders => (ELECT_LEADERS, 2),
         ApiKey::DescribeCluster => (DESCRIBE_CLUSTER, 0),
         _ => return None,
     })

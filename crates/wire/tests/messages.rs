@@ -138,6 +138,14 @@ fn requests_of_every_version_pass_the_guard() {
     passes_in_all_versions(&ApiVersionsRequest::default(), 4);
     passes_in_all_versions(&InitProducerIdRequest::default(), 4);
     passes_in_all_versions(&DescribeClusterRequest::default(), 1);
+    let elect = |partitions: Option<Vec<i32>>| {
+        let topic = |partitions| {
+            elect_leaders_request::TopicPartitions::default().with_topic(name()).with_partitions(partitions)
+        };
+        ElectLeadersRequest::default().with_topic_partitions(partitions.map(|partitions| vec![topic(partitions)]))
+    };
+    passes_in_all_versions(&elect(None), 2);
+    passes_in_all_versions(&elect(Some(vec![0, 7])), 2);
     let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(name()));
     let request = MetadataRequest::default().with_topics(Some(vec![topic.clone(), topic]));
     for version in [4, 8, 9, 10, 12] {
@@ -227,6 +235,7 @@ fn decode_anything(api_key: i16, version: i16, body: Bytes) {
         Ok(ApiKey::DeleteTopics) => drop(decode_request::<DeleteTopicsRequest>(body, version)),
         Ok(ApiKey::InitProducerId) => drop(decode_request::<InitProducerIdRequest>(body, version)),
         Ok(ApiKey::OffsetForLeaderEpoch) => drop(decode_request::<OffsetForLeaderEpochRequest>(body, version)),
+        Ok(ApiKey::ElectLeaders) => drop(decode_request::<ElectLeadersRequest>(body, version)),
         Ok(ApiKey::DescribeCluster) => drop(decode_request::<DescribeClusterRequest>(body, version)),
         _ => {}
     }

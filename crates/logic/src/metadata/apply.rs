@@ -17,6 +17,7 @@ use super::placement::place;
 use super::reassignment::alter_reassignment;
 use super::throttle;
 use super::topic_name::{collide, validate_topic_name};
+use crate::zoo::{self, Bug};
 use crate::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartition};
 
 /// Applies the log entry at `index`. A refused command changes nothing but the image's version.
@@ -85,6 +86,11 @@ fn register(
     if old.incarnation == new.incarnation {
         return Ok(Reply::Registered { epoch: old.epoch });
     }
+    if !old.fenced && zoo::planted(Bug::QuickUncleanRestart) {
+        let epoch = new.epoch;
+        put_broker(image, Registration { fenced: false, last_unfenced_epoch: Some(epoch), ..new });
+        return Ok(Reply::Registered { epoch });
+    }
     if !old.fenced {
         // Trap 9: were the second life let in now, it would inherit ISR seats that the first one earned.
         return Err(RegisterError::DuplicateBrokerRegistration { broker: id, registered: old.epoch });
@@ -103,6 +109,9 @@ fn register(
     put_broker(image, new);
     if !clean {
         update_partitions(image, |image, topic, partition| {
+            if zoo::planted(Bug::LastReplicaStanding) && partition.isr.is_empty() && partition.elr == [id] {
+                return None;
+            }
             let change = Change { unclean: Some(id), ..Change::default() };
             changed(partition, change, topic.min_insync_replicas(partition), |it| image.is_active(it))
         });
@@ -249,7 +258,10 @@ fn alter_partition(
     }
     // Traps 9 and 10: the member that fetched must be the very life that is registered now.
     let may_join = |it: &IsrMember| {
-        image.broker(it.broker).is_some_and(|registered| registered.is_active() && registered.epoch == it.broker_epoch)
+        image.broker(it.broker).is_some_and(|registered| {
+            let same_life = registered.epoch == it.broker_epoch || zoo::planted(Bug::StaleAlterPartition);
+            registered.is_active() && same_life
+        })
     };
     if let Some(ineligible) = new_isr.iter().find(|it| !may_join(it)) {
         return Err(AlterPartitionError::IneligibleReplica { broker: ineligible.broker });

@@ -176,7 +176,8 @@ pub enum Election {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Assignment {
-    /// Replica i of partition p on broker (p + i) mod n of the usable brokers in order of id.
+    /// Replica i of partition p on broker (p + i) mod n of the usable brokers in order of id; alternating between the
+    /// racks if every usable broker has one.
     Automatic {
         /// Number of partitions, at least 1 (defaults are resolved before proposing).
         partitions: i32,

@@ -8,6 +8,7 @@
 
 use super::image::Partition;
 use super::reassignment::{self, Reassignment};
+use crate::zoo::{self, Bug};
 use crate::{BrokerId, Epoch, PartitionEpoch};
 
 /// What should change.
@@ -49,7 +50,9 @@ pub(super) fn changed(
         if !new.isr.is_empty() {
             return None;
         }
-        let heir = new.replicas.iter().copied().find(|id| was_eligible(*id) && is_active(*id))?;
+        let heir = new.replicas.iter().copied().find(|id| was_eligible(*id) && is_active(*id));
+        let anybody = || new.replicas.iter().copied().find(|id| zoo::planted(Bug::UncleanElection) && is_active(*id));
+        let heir = heir.or_else(anybody)?;
         new.isr = vec![heir];
         Some(heir)
     });

@@ -126,6 +126,11 @@ pub enum CreateTopicError {
         /// Usable brokers.
         usable_brokers: usize,
     },
+    /// Some usable brokers have a rack and some have none, so replicas cannot be spread over racks.
+    MixedRacks {
+        /// One that has none.
+        without_rack: BrokerId,
+    },
     /// A manual assignment names unknown, repeated or only unusable brokers, or differs in length.
     InvalidReplicaAssignment {
         /// The first partition that is wrong.
@@ -319,7 +324,7 @@ impl CreateTopicError {
         match self {
             Self::InvalidName(_) | Self::NameCollides { .. } => 17,
             Self::TopicAlreadyExists { .. } => 36,
-            Self::TopicIdInUse { .. } => 42,
+            Self::TopicIdInUse { .. } | Self::MixedRacks { .. } => 42,
             Self::InvalidPartitions { .. } => 37,
             Self::InvalidReplicationFactor { .. } => 38,
             Self::InvalidReplicaAssignment { .. } => 39,
@@ -457,6 +462,11 @@ impl fmt::Display for CreateTopicError {
             Self::InvalidReplicationFactor { replication_factor, usable_brokers } => {
                 write!(f, "replication factor {replication_factor} is more than the {usable_brokers} usable brokers")
             }
+            Self::MixedRacks { without_rack } => write!(
+                f,
+                "some brokers have a broker.rack and broker {without_rack} has none: give every broker one, or none, or \
+                 name the replicas"
+            ),
             Self::InvalidReplicaAssignment { partition, reason } => {
                 write!(f, "the assignment of partition {partition} {reason}")
             }

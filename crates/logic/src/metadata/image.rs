@@ -193,13 +193,6 @@ impl Image {
         self.partitions().filter(|(_, partition)| partition.leader == Some(id)).count()
     }
 
-    /// The partitions whose preferred leader is in the ISR but does not lead, for the periodic rebalance.
-    pub fn imbalanced(&self) -> impl Iterator<Item = TopicPartition> {
-        self.partitions()
-            .filter(|(_, it)| it.leader != Some(it.replicas[0]) && it.isr.contains(&it.replicas[0]))
-            .map(|(key, _)| key)
-    }
-
     /// The partitions that an unclean election by setting would give a leader: nobody leads, nobody can be elected
     /// cleanly, some replica is active, and the topic's `unclean.leader.election.enable`, or `by_default`, allows it.
     pub fn awaiting_unclean_election(&self, by_default: bool) -> impl Iterator<Item = TopicPartition> {

@@ -25,6 +25,7 @@
 //! an unclean election too. [`Partition::last_unclean_epoch`] tells that there was one.
 
 mod apply;
+mod balance;
 mod check;
 mod command;
 mod elect_leader;
@@ -33,6 +34,7 @@ mod errors;
 mod growth;
 mod image;
 mod placement;
+mod racks;
 mod reassignment;
 mod throttle;
 mod topic_name;

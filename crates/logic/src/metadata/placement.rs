@@ -3,6 +3,7 @@
 use super::command::Assignment;
 use super::errors::{AssignmentFault, CreateTopicError};
 use super::image::{Image, Registration};
+use super::racks::spread_over_racks;
 use crate::BrokerId;
 
 /// Most partitions that one CreateTopic may ask for.
@@ -45,19 +46,28 @@ pub(super) fn place_more(
     }
 }
 
-/// Replica i of partition p on broker (p + i) mod n: P0 = [1,2,3], P1 = [2,3,1] and so on, so that leaders and
-/// followers are spread evenly and the layout can be foretold.
+/// Without racks: replica i of partition p on broker (p + i) mod n: P0 = [1,2,3], P1 = [2,3,1] and so on, so that
+/// leaders and followers are spread evenly and the layout can be foretold. If every usable broker has a rack: see
+/// [`super::racks`]. If only some have: refused, as by Kafka's tools, since either rule would break a promise.
 fn spread(
     image: &Image,
     partitions: std::ops::Range<usize>,
     replication_factor: i16,
 ) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
-    let usable: Vec<BrokerId> = image.brokers().filter(|it| it.is_active()).map(|it| it.id).collect();
+    let usable: Vec<&Registration> = image.brokers().filter(|it| it.is_active()).collect();
     let copies = usize::try_from(replication_factor).unwrap_or(0);
     if copies == 0 || copies > usable.len() {
         return Err(CreateTopicError::InvalidReplicationFactor { replication_factor, usable_brokers: usable.len() });
     }
-    Ok(partitions.map(|p| (0..copies).map(|i| usable[(p + i) % usable.len()]).collect()).collect())
+    let racks: Vec<(BrokerId, &str)> = usable.iter().filter_map(|it| Some((it.id, it.rack.as_deref()?))).collect();
+    if racks.is_empty() {
+        let on = |step: usize| usable[step % usable.len()].id;
+        return Ok(partitions.map(|p| (0..copies).map(|i| on(p + i)).collect()).collect());
+    }
+    match usable.iter().find(|it| it.rack.is_none()) {
+        Some(it) => Err(CreateTopicError::MixedRacks { without_rack: it.id }),
+        None => Ok(spread_over_racks(&racks, partitions, copies)),
+    }
 }
 
 fn validate(image: &Image, first: i32, copies: usize, partitions: &[Vec<BrokerId>]) -> Result<(), CreateTopicError> {

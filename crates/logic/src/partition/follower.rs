@@ -10,6 +10,7 @@
 
 use super::epochs::EpochEnd;
 use super::replica::LogState;
+use crate::zoo::{self, Bug};
 use crate::{BrokerId, Epoch, Offset};
 
 /// A follower's state beyond its log.
@@ -102,6 +103,9 @@ impl Follower {
     #[must_use]
     pub fn is_current(&self, log: &LogState, asked: &Position) -> bool {
         let position = self.position(log);
+        if zoo::planted(Bug::OldResponseAppended) {
+            return asked.fetch_offset == position.fetch_offset;
+        }
         (asked.epoch, asked.fetch_offset, asked.last_fetched_epoch)
             == (position.epoch, position.fetch_offset, position.last_fetched_epoch)
     }
@@ -166,6 +170,8 @@ impl Follower {
             } else {
                 OutOfRange::TruncateTo(leader_end)
             }
+        } else if zoo::planted(Bug::EpochCacheLate) && log.cursors.high_watermark() < log_end {
+            OutOfRange::TruncateTo(log.cursors.high_watermark())
         } else {
             OutOfRange::Retry
         }

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::zoo::{self, Bug};
 use crate::{BrokerId, Epoch, Millis, PartitionEpoch, metadata};
 
 /// Why an AlterPartition was not applied, by what the leader may do next.
@@ -156,8 +157,10 @@ impl Isr {
     /// Returns whether it did.
     pub fn refused(&mut self, now: Millis, correlation: u64, error: AlterPartitionError, retry_ms: u64) -> bool {
         let Some(proposal) = self.proposal.as_mut().filter(|it| it.correlation == correlation) else { return false };
+        let reverts =
+            matches!(error, AlterPartitionError::IneligibleReplica | AlterPartitionError::OperationNotAttempted);
         match error {
-            AlterPartitionError::IneligibleReplica | AlterPartitionError::OperationNotAttempted => {
+            _ if reverts || zoo::planted(Bug::UnansweredProposalReverted) => {
                 self.proposal = None;
                 self.refused_until = Some(now.plus(retry_ms));
                 true
@@ -168,7 +171,7 @@ impl Isr {
                 proposal.retry_at = now.plus(retry_ms.saturating_mul(10));
                 false
             }
-            AlterPartitionError::Unknown => {
+            _ => {
                 proposal.retry_at = now.plus(retry_ms);
                 false
             }

@@ -19,6 +19,7 @@ use super::isr::{AlterPartitionError, Isr, IsrCommitted};
 use super::lag::{IsrReason, LagKind};
 use super::producers::{BatchSummary, SequenceCheck};
 use super::replica::{LogState, Members, Settings};
+use crate::zoo::{self, Bug};
 use crate::{BrokerEpoch, BrokerId, Epoch, Millis, Offset};
 
 /// How far a follower's idea of the high watermark is behind the leader's.
@@ -48,6 +49,8 @@ pub struct Leader {
     /// Why the members left that the last shrink proposed here drops, and how many records each lacked.
     dropped: BTreeMap<BrokerId, (IsrReason, Option<i64>)>,
     leading_since: Millis,
+    /// The proposed members, each in the life in which it was proposed.
+    proposed: Vec<(BrokerId, BrokerEpoch)>,
     next_lag_check: Millis,
 }
 
@@ -125,7 +128,9 @@ impl Leader {
         log: &LogState,
         settings: Settings,
     ) -> Self {
-        let epoch_start = log.epochs.start_of(epoch).expect("a new leader records its epoch before it leads");
+        let noted = log.epochs.start_of(epoch);
+        let late = zoo::planted(Bug::EpochCacheLate).then(|| log.cursors.written());
+        let epoch_start = noted.or(late).expect("a new leader records its epoch before it leads");
         assert_eq!(epoch_start, log.cursors.written(), "a new leader's epoch starts at its log end");
         assert!(isr.settled().contains(&me), "a leader is in its ISR (invariant 11)");
         let followers = members
@@ -151,8 +156,14 @@ impl Leader {
             proposal_to_send: false,
             dropped: BTreeMap::new(),
             leading_since: now,
+            proposed: Vec::new(),
             next_lag_check,
         }
+    }
+
+    /// Planted bug 122: what was known of the followers in another epoch.
+    pub(super) fn remember_followers(&mut self, before: Self) {
+        self.followers = before.followers;
     }
 
     /// The broker it runs on.
@@ -211,13 +222,18 @@ impl Leader {
             }
             SequenceCheck::Fresh => {
                 let base_offset = log.admitted_end();
+                if zoo::planted(Bug::EpochCacheLate) {
+                    log.epochs.assign(self.epoch, base_offset);
+                }
                 log.producers.record(now, batch, base_offset);
                 let end = base_offset.plus(i64::from(batch.records));
                 log.note_admitted(end);
                 (Admitted::Write { base_offset, epoch: self.epoch }, end)
             }
         };
-        if acks == Acks::All {
+        if let (Admitted::Duplicate { base_offset }, true) = (admitted, zoo::planted(Bug::DuplicateAnsweredEarly)) {
+            self.decided.push_back((ticket, Ok(Committed { base_offset, epoch: None })));
+        } else if acks == Acks::All {
             let (base_offset, epoch) = match admitted {
                 Admitted::Write { base_offset, epoch } => (base_offset, Some(epoch)),
                 Admitted::Duplicate { base_offset } => (base_offset, None),
@@ -256,7 +272,7 @@ impl Leader {
         if id == self.me || !self.followers.contains_key(&id) {
             return Err(FollowerRefusal::NotReplica);
         }
-        if broker_epoch != self.members.broker_epoch(id) {
+        if broker_epoch != self.members.broker_epoch(id) && !zoo::planted(Bug::CheckThenUse) {
             return Err(FollowerRefusal::StaleBrokerEpoch);
         }
         Ok(())
@@ -404,7 +420,8 @@ impl Leader {
             return None;
         }
         let proposal = self.isr.proposal()?;
-        let isr = proposal.isr.iter().filter_map(|&id| Some((id, self.members.broker_epoch(id)?))).collect();
+        let isr =
+            if zoo::planted(Bug::RemoveAndReAdd) { self.registered(&proposal.isr) } else { self.proposed.clone() };
         let leaving = self.isr.settled().difference(&proposal.isr);
         let dropped = leaving.filter_map(|id| Some((*id, self.why_dropped(*id)?.0))).collect();
         Some(ProposedIsr { correlation: proposal.correlation, isr, dropped })
@@ -413,7 +430,13 @@ impl Leader {
     /// Leadership is over: everyone who waits learns `error`.
     pub fn resign(mut self, error: AppendError) -> VecDeque<(Ticket, Result<Committed, AppendError>)> {
         while let Some(waiting) = self.acks.pop_any() {
-            self.decided.push_back((waiting.ticket, Err(error)));
+            let result = match error {
+                AppendError::LeadershipLost if zoo::planted(Bug::AckAfterStepDown) => {
+                    Ok(Committed { base_offset: waiting.base_offset, epoch: waiting.epoch })
+                }
+                error => Err(error),
+            };
+            self.decided.push_back((waiting.ticket, result));
         }
         self.decided
     }
@@ -445,7 +468,7 @@ impl Leader {
 
     /// Raises the high watermark as far as the rules allow and decides the tickets it passes.
     fn advance_high_watermark(&mut self, now: Millis, log: &mut LogState) {
-        if self.isr.settled().len() < self.members.min_isr() {
+        if self.isr.settled().len() < self.members.min_isr() && !zoo::planted(Bug::AckWithoutMinIsr) {
             return;
         }
         let Some(candidate) = self.high_watermark_candidate(now, log) else { return };
@@ -469,6 +492,12 @@ impl Leader {
     }
 
     fn counts_towards_commit(&self, now: Millis, id: BrokerId, follower: &FollowerProgress, log_end: Offset) -> bool {
+        if zoo::planted(Bug::NotMaximalIsr) {
+            return self.isr.settled().contains(&id);
+        }
+        if let (true, Some(proposal)) = (zoo::planted(Bug::AssumedShrink), self.isr.proposal()) {
+            return proposal.isr.contains(&id);
+        }
         self.isr.maximal_contains(id)
             || (follower.counted.is_some() && self.members.is_eligible(id) && self.is_caught_up(now, follower, log_end))
     }
@@ -485,7 +514,10 @@ impl Leader {
 
     fn refuse_below_min_isr_at_ack(&self) -> Result<(), AppendError> {
         let (isr, min_isr) = (self.isr.maximal_len(), self.members.min_isr());
-        if isr < min_isr { Err(AppendError::NotEnoughReplicasAfterAppend { isr, min_isr }) } else { Ok(()) }
+        if isr < min_isr && !zoo::planted(Bug::AckWithoutMinIsr) {
+            return Err(AppendError::NotEnoughReplicasAfterAppend { isr, min_isr });
+        }
+        Ok(())
     }
 
     // ---- the ISR ------------------------------------------------------------------------------------------------
@@ -559,17 +591,23 @@ impl Leader {
     }
 
     fn may_join(&self, log: &LogState, id: BrokerId) -> bool {
-        let holds_enough = self
-            .followers
-            .get(&id)
-            .and_then(|follower| follower.counted)
-            .is_some_and(|counted| counted >= log.cursors.high_watermark() && counted >= self.epoch_start);
+        let holds_enough = self.followers.get(&id).and_then(|follower| follower.counted).is_some_and(|counted| {
+            let reaches_epoch = counted >= self.epoch_start || zoo::planted(Bug::JoinIsrOnStaleHighWatermark);
+            counted >= log.cursors.high_watermark() && reaches_epoch
+        });
         holds_enough && self.members.is_eligible(id)
     }
 
+    /// Each member is proposed in the life that fetched. The proposal may be sent again when that life is over, and
+    /// must not speak for the next one, which may have lost what this one had (traps 9 and 10).
     fn propose(&mut self, now: Millis, isr: BTreeSet<BrokerId>) {
+        self.proposed = self.registered(&isr);
         self.isr.propose(now, isr, self.settings.alter_partition_retry_ms);
         self.proposal_to_send = true;
+    }
+
+    fn registered(&self, isr: &BTreeSet<BrokerId>) -> Vec<(BrokerId, BrokerEpoch)> {
+        isr.iter().filter_map(|&id| Some((id, self.members.broker_epoch(id)?))).collect()
     }
 }
 

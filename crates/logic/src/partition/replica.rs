@@ -15,6 +15,7 @@ use super::isr::Isr;
 use super::lag::LagMaxMessages;
 use super::leader::{Committed, Leader};
 use super::producers::Producers;
+use crate::zoo::{self, Bug};
 use crate::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch};
 
 /// The settings that decisions depend on.
@@ -307,11 +308,22 @@ impl Replica {
         if self.leader_epoch == Some(view.leader_epoch) {
             return self.update(now, view);
         }
+        let predecessor = self.leader().filter(|_| zoo::planted(Bug::MetadataSkipped)).cloned();
+        if let Role::Follower(before) = &self.role
+            && before.leader() == view.leader
+            && zoo::planted(Bug::SkipTruncation)
+        {
+            // As if the logs had been compared in this epoch already.
+            self.log.epochs.assign(view.leader_epoch, self.log.cursors.written());
+        }
         let resigned = self.end_role(AppendError::LeadershipLost);
         self.leader_epoch = Some(view.leader_epoch);
         self.partition_epoch = view.partition_epoch;
         if view.leader == Some(self.me) {
             self.begin_leading(now, view);
+            if let (Role::Leader(leader), Some(before)) = (&mut self.role, predecessor) {
+                leader.remember_followers(before);
+            }
         } else {
             self.role = Role::Follower(Follower::new(view.leader, view.leader_epoch));
         }
@@ -325,7 +337,12 @@ impl Replica {
             "epoch {epoch} is new to the log of whoever leads it: {:?}",
             self.log.epochs
         );
-        self.log.epochs.assign(epoch, self.log.cursors.written());
+        if !zoo::planted(Bug::EpochCacheLate) {
+            self.log.epochs.assign(epoch, self.log.cursors.written());
+        }
+        if zoo::planted(Bug::NoDedupAfterFailover) {
+            self.log.producers.clear();
+        }
         self.log.cursors.lower_high_watermark_to_acked();
         let first_correlation = u64::from(epoch.0.unsigned_abs()) << 32;
         let isr = Isr::settled_at(view.isr, view.partition_epoch).numbered_from(first_correlation);
@@ -361,6 +378,9 @@ impl Replica {
     /// Whether a request that names a leader epoch may be served. One that names none may.
     pub fn check_epoch(&self, requested: Option<Epoch>) -> Result<(), EpochRefusal> {
         let (Some(requested), Some(current)) = (requested, self.leader_epoch) else { return Ok(()) };
+        if zoo::planted(Bug::UnfencedFetch) {
+            return Ok(());
+        }
         match requested.cmp(&current) {
             std::cmp::Ordering::Less => Err(EpochRefusal::Fenced { current }),
             std::cmp::Ordering::Equal => Ok(()),
@@ -377,7 +397,14 @@ impl Replica {
         last_fetched_epoch: Option<Epoch>,
         limit: Offset,
     ) -> PositionCheck {
-        if let Some(last) = last_fetched_epoch {
+        if let (Some(last), true) = (last_fetched_epoch, zoo::planted(Bug::EpochlessEndOffset)) {
+            match self.log.epochs.end_offset_for(last, self.log.cursors.written()) {
+                Some(end) if end.end_offset < fetch_offset => {
+                    return PositionCheck::Diverging(EpochEnd { epoch: last, ..end });
+                }
+                _ => {}
+            }
+        } else if let (Some(last), false) = (last_fetched_epoch, zoo::planted(Bug::TruncateToHighWatermark)) {
             match self.log.epochs.end_offset_for(last, self.log.cursors.written()) {
                 None => return PositionCheck::OutOfRange,
                 Some(end) if end.epoch < last || end.end_offset < fetch_offset => return PositionCheck::Diverging(end),
@@ -402,11 +429,9 @@ impl Replica {
         match &self.role {
             Role::Leader(leader) => {
                 self.log.cursors.check_leader();
-                assert_eq!(
-                    self.log.epochs.latest().map(|(epoch, _)| epoch),
-                    Some(leader.epoch()),
-                    "a leader's epoch is the newest"
-                );
+                let latest = self.log.epochs.latest().map(|(epoch, _)| epoch);
+                let newest = latest == Some(leader.epoch()) || zoo::planted(Bug::EpochCacheLate);
+                assert!(newest, "a leader's epoch {} is the newest, not {latest:?}", leader.epoch());
             }
             Role::Follower(follower) => {
                 self.log.cursors.check_follower();

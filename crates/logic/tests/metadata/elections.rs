@@ -130,3 +130,28 @@ fn returning_replicas_follow_the_unclean_leader() {
     let preferred = cluster.apply(Command::ElectLeader { key: P0, election: Election::Preferred }).unwrap();
     assert!(matches!(preferred, Reply::Partition { leader: Some(BrokerId(1)), .. }));
 }
+
+#[test]
+fn leaderships_go_back_only_where_a_broker_lacks_more_than_the_percentage() {
+    let mut cluster = Cluster::of(2);
+    cluster.create("t", TOPIC, 20, 2, 1).unwrap();
+    cluster.fence(1);
+    cluster.restart(1, true);
+    cluster.unfence(1);
+    assert_eq!(cluster.image.to_rebalance(10, 100), [], "1 is in no ISR yet");
+    let keys: Vec<TopicPartition> =
+        cluster.image.partitions().filter(|(_, it)| it.replicas[0] == BrokerId(1)).map(|(key, _)| key).collect();
+    assert_eq!(keys.len(), 10);
+    for (index, key) in keys.iter().enumerate() {
+        cluster.join_isr(*key, 1);
+        assert_eq!(cluster.image.to_rebalance(10, 100).len(), index + 1);
+    }
+    assert_eq!(cluster.image.to_rebalance(10, 3), keys[..3], "no more than asked for");
+    assert_eq!(cluster.image.to_rebalance(100, 100), [], "more than everything cannot be lacking");
+    for key in &keys[1..] {
+        cluster.apply(Command::ElectLeader { key: *key, election: Election::Preferred }).unwrap();
+    }
+    assert_eq!(cluster.image.imbalanced().collect::<Vec<_>>(), keys[..1]);
+    assert_eq!(cluster.image.to_rebalance(10, 100), [], "one of ten is not more than ten percent");
+    assert_eq!(cluster.image.to_rebalance(9, 100), keys[..1]);
+}

@@ -2,6 +2,7 @@
 
 mod elections;
 mod properties;
+mod racks;
 mod reassignment;
 mod stories;
 mod vocabulary;

@@ -65,6 +65,21 @@ impl Cluster {
         })
     }
 
+    /// A new broker with a rack registers and is unfenced.
+    pub fn join(&mut self, id: i32, rack: Option<&str>) {
+        self.incarnations += 1;
+        self.apply(Command::RegisterBroker {
+            id: BrokerId(id),
+            incarnation: self.incarnations,
+            listeners: Vec::new(),
+            rack: rack.map(str::to_owned),
+            clean_for_data: false,
+            previous_broker_epoch: None,
+        })
+        .unwrap();
+        self.unfence(id);
+    }
+
     /// A new life of a fenced (or new) broker registers.
     pub fn restart(&mut self, id: i32, clean: bool) {
         self.incarnations += 1;
@@ -142,6 +157,23 @@ impl Cluster {
         let proposal = self.proposal(leader, isr);
         self.propose(&proposal).unwrap();
         assert_eq!(self.isr(), isr);
+    }
+
+    /// The leader of any partition takes another member in.
+    pub fn join_isr(&mut self, key: TopicPartition, id: i32) {
+        let partition = self.image.partition(key).expect("the topic exists").clone();
+        let broker = partition.leader.expect("there is a leader");
+        let mut new_isr: Vec<IsrMember> = partition.isr.iter().map(|member| self.member(member.0)).collect();
+        new_isr.push(self.member(id));
+        self.apply(Command::AlterPartition {
+            key,
+            broker,
+            broker_epoch: self.epoch(broker.0),
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            new_isr,
+        })
+        .unwrap();
     }
 
     /// The proposal is refused with this Kafka code.

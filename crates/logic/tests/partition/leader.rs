@@ -291,3 +291,21 @@ fn leader_answer_to_an_earlier_leaderships_proposal_is_not_taken_for_one_to_this
     let Role::Leader(leader) = story.replica.role() else { panic!("leads") };
     assert!(leader.isr().maximal_contains(BrokerId(2)), "the new proposal stands");
 }
+
+#[test]
+fn leader_proposal_sent_again_does_not_speak_for_a_later_life_of_the_joiner() {
+    let mut story = Story::leading(AckPolicy::Written, &[1], 1, 0, 0);
+    story.fetched(2, 0, None);
+    let life_proposed = |story: &mut Story| {
+        let (leader, _) = story.replica.as_leader().expect("leads");
+        let proposed = leader.take_proposal().expect("a proposal is due");
+        proposed.isr.iter().find(|(id, _)| *id == BrokerId(2)).expect("broker 2 is to join").1
+    };
+    assert_eq!(life_proposed(&mut story), BrokerEpoch(12));
+    // No answer comes; meanwhile broker 2 lost power and with it perhaps its tail, and registered again.
+    let registered = |id: i32| (BrokerId(id), Some((BrokerEpoch(if id == 2 { 30 } else { 10 + i64::from(id) }), true)));
+    let members = Members::new((1..=3).map(registered), 1);
+    story.replica.apply(story.now, View { members, ..view(&[1], 1, 1) });
+    story.tick(LAG_MS / 2);
+    assert_eq!(life_proposed(&mut story), BrokerEpoch(12), "the controller must see that this life is over");
+}

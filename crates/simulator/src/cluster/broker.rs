@@ -57,6 +57,8 @@ pub struct Running {
     pub(super) image: Image,
     known_index: u64,
     tick_at: Option<u64>,
+    /// Images that reach the shard together with the next event.
+    held: Vec<ShardEvent>,
     waiting: BTreeMap<u64, Waiting>,
     next_ticket: u64,
     pub(super) stopping_since: Option<u64>,
@@ -152,6 +154,7 @@ impl Cluster {
             known_index: image.version(),
             image: image.clone(),
             tick_at: None,
+            held: Vec::new(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
             stopping_since: None,
@@ -253,6 +256,12 @@ impl Cluster {
             let pause = roll.between(1, self.plan.delay_max_ms * 3);
             self.schedule(pause, Event::ApplyMetadata { broker: id, life });
         }
+        if roll.chance(self.plan.together_permille) {
+            self.running(id).held.extend(events);
+            let pause = roll.between(1, 30);
+            self.schedule(pause, Event::Release { broker: id, life });
+            return;
+        }
         // One step each, so that the invariants see what each of them did.
         for event in events {
             self.step_shard(id, [event]);
@@ -340,10 +349,19 @@ impl Cluster {
     /// The answer to one of the broker's own calls, or `None` if there will be none.
     pub(super) fn broker_answered(&mut self, id: BrokerId, purpose: Purpose, answer: Option<Response>) {
         match (purpose, answer) {
-            (Purpose::ReplicaFetch { fetcher, correlation }, Some(Response::Fetched(reply))) => {
+            (Purpose::ReplicaFetch { fetcher, correlation, asked }, Some(Response::Fetched(reply))) => {
+                for (partition, epoch) in asked {
+                    let known = self.running(id).image.partition(partition).map(|it| it.leader_epoch);
+                    if let Some((asked, known)) = epoch.zip(known) {
+                        if asked != known {
+                            self.count("answers-of-an-old-epoch", 1);
+                        }
+                        self.facts.push(Fact::FetchAnswered { place: (partition, id), asked, known });
+                    }
+                }
                 self.step_shard(id, [ShardEvent::FetchResponse { fetcher, correlation, reply }]);
             }
-            (Purpose::ReplicaFetch { fetcher, correlation }, _) => {
+            (Purpose::ReplicaFetch { fetcher, correlation, .. }, _) => {
                 self.step_shard(id, [ShardEvent::FetchFailed { fetcher, correlation }]);
             }
             (Purpose::AlterPartition { partition, correlation }, answer) => {
@@ -395,6 +413,7 @@ impl Cluster {
         let broker = self.brokers.get_mut(&id).expect("a broker of this cluster");
         let Some(run) = broker.run.as_mut() else { return };
         let mut outputs = Vec::new();
+        let events = std::mem::take(&mut run.held).into_iter().chain(events);
         run.shard.step_batch(Millis(self.now), events, &mut broker.disk, &mut outputs);
         self.steps += 1;
         self.observe(id, &outputs);
@@ -489,7 +508,8 @@ impl Cluster {
                 self.transmit(me, from, Message::Response { call, body: Response::Fetched(reply) });
             }
             Output::SendFetch { fetcher, correlation, request } => {
-                let purpose = Purpose::ReplicaFetch { fetcher, correlation };
+                let asked = request.partitions.iter().map(|it| (it.partition, it.current_leader_epoch)).collect();
+                let purpose = Purpose::ReplicaFetch { fetcher, correlation, asked };
                 let timeout = CALL_TIMEOUT_MS + request.max_wait_ms;
                 self.call(me, Node::Broker(fetcher.leader), Request::Fetch(request), purpose, timeout);
             }

@@ -90,6 +90,10 @@ impl Cluster {
 
     /// Puts a command into the pipeline.
     pub(super) fn propose(&mut self, command: Command, reply: Option<(u64, Node)>) {
+        // Nobody is there to take it.
+        if !self.controller.up {
+            return;
+        }
         // The same wish again adds nothing (heartbeats repeat theirs until it is fulfilled).
         if reply.is_none() && self.controller.pipeline.iter().any(|(pending, _)| *pending == command) {
             return;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use minisr_logic::metadata::{Command, CommandError, Reply};
-use minisr_logic::{BrokerEpoch, TopicPartition};
+use minisr_logic::{BrokerEpoch, Epoch, TopicPartition};
 use minisr_replica::{Acks, AppendError, Appended, BatchSummary, FetchReply, FetchRequest, FetcherId};
 
 use crate::schedule::Node;
@@ -210,6 +210,8 @@ pub enum Purpose {
         fetcher: FetcherId,
         /// Of which request.
         correlation: u64,
+        /// In which leader epochs it asked.
+        asked: Vec<(TopicPartition, Option<Epoch>)>,
     },
     /// Feed a shard's ISR proposal.
     AlterPartition {

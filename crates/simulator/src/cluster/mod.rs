@@ -47,6 +47,7 @@ enum Event {
     CallTimeout { call: u64 },
     Heartbeat { broker: BrokerId, life: u32 },
     ApplyMetadata { broker: BrokerId, life: u32 },
+    Release { broker: BrokerId, life: u32 },
     Tick { broker: BrokerId, life: u32, at: u64 },
     SyncDone { broker: BrokerId, life: u32, round: u64, handles: Vec<MemorySync>, results: Option<SyncResults> },
     Start { broker: BrokerId },
@@ -253,6 +254,7 @@ impl Cluster {
             Event::CallTimeout { call } => self.answered(call, None),
             Event::Heartbeat { broker, .. } => self.broker_heartbeat(broker),
             Event::ApplyMetadata { broker, .. } => self.apply_metadata(broker),
+            Event::Release { broker, .. } => self.step_shard(broker, []),
             Event::Tick { broker, at, .. } => self.tick(broker, at),
             Event::SyncDone { broker, round, handles, results, .. } => {
                 let results = results.unwrap_or_else(|| self.sync_files(broker, &handles));
@@ -361,7 +363,7 @@ impl Cluster {
                 usual + by_ms
             }
             None => usual,
-        };
+        } + self.network.late_ms(kind, from, to, self.now);
         let pause = match from {
             // Clients speak over ordered connections.
             Node::Client(client) => {
@@ -438,6 +440,7 @@ fn addressee(event: &Event) -> Option<(BrokerId, Option<u32>)> {
     match event {
         Event::Heartbeat { broker, life }
         | Event::ApplyMetadata { broker, life }
+        | Event::Release { broker, life }
         | Event::Tick { broker, life, .. }
         | Event::SyncDone { broker, life, .. } => Some((*broker, Some(*life))),
         Event::Deliver { to: Node::Broker(broker), .. } => Some((*broker, None)),

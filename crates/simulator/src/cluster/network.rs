@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::MessageKind;
 use crate::schedule::Node;
 
 /// The state of all links. Directed: a cut from A to B leaves B to A alone.
@@ -10,6 +11,8 @@ pub struct Network {
     cuts: BTreeMap<(Node, Node), u32>,
     /// When the last message of an ordered connection arrives.
     ordered: BTreeMap<(Node, Node, u32), u64>,
+    /// By how much messages of a kind are late, and until when.
+    slow: BTreeMap<(MessageKind, Node, Node), (u64, u64)>,
 }
 
 impl Network {
@@ -28,9 +31,21 @@ impl Network {
         }
     }
 
-    /// Undoes every cut.
+    /// Messages of a kind are late on a link until some time.
+    pub fn slow_down(&mut self, kind: MessageKind, (from, to): (Node, Node), by_ms: u64, until_ms: u64) {
+        self.slow.insert((kind, from, to), (by_ms, until_ms));
+    }
+
+    /// By how much a message that is sent now is late.
+    #[must_use]
+    pub fn late_ms(&self, kind: MessageKind, from: Node, to: Node, now_ms: u64) -> u64 {
+        self.slow.get(&(kind, from, to)).filter(|(_, until)| now_ms < *until).map_or(0, |(by, _)| *by)
+    }
+
+    /// Undoes every cut and slowness.
     pub fn heal(&mut self) {
         self.cuts.clear();
+        self.slow.clear();
     }
 
     /// Whether a message gets lost this way.
@@ -65,6 +80,15 @@ mod tests {
         assert!(!network.is_cut(B, A));
         network.mend(A, B);
         assert!(!network.is_cut(A, B));
+    }
+
+    #[test]
+    fn slow_link_is_slow_for_its_kind_and_time() {
+        let mut network = Network::default();
+        network.slow_down(MessageKind::Fetch, (A, B), 70, 100);
+        assert_eq!(network.late_ms(MessageKind::Fetch, A, B, 99), 70);
+        assert_eq!(network.late_ms(MessageKind::Fetch, A, B, 100), 0);
+        assert_eq!(network.late_ms(MessageKind::FetchReply, A, B, 99), 0);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl HighWatermarkReported {
         // A follower that fetches past another history than the leader's has reported nothing (trap 4).
         let below = replica.below(*fetch_offset).last();
         let connects = below.map_or(Offset::ZERO, |it| it.end) == *fetch_offset
-            && (below.is_none() || below.map(|it| it.epoch) == *last_epoch);
+            && below.zip(*last_epoch).is_none_or(|(it, claimed)| it.epoch == claimed);
         if !connects {
             return;
         }

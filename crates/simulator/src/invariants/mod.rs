@@ -8,6 +8,7 @@ mod acked_readable;
 mod batch_epochs_ordered;
 mod consumers_below_high_watermark;
 mod converged;
+mod current_replies;
 mod cursors_ordered;
 mod epochs_never_decrease;
 mod equal_images;
@@ -103,6 +104,7 @@ impl Default for Invariants {
             Box::<batch_epochs_ordered::BatchEpochsOrdered>::default(),
             Box::<offsets_without_gaps::OffsetsWithoutGaps>::default(),
             Box::<follower_bytes_equal::FollowerBytesEqual>::default(),
+            Box::<current_replies::CurrentReplies>::default(),
             Box::<sequences_contiguous::SequencesContiguous>::default(),
             Box::<equal_images::EqualImages>::default(),
             Box::<ids_unique::IdsUnique>::default(),

@@ -10,8 +10,10 @@ mod cut;
 mod kill;
 mod pause;
 mod restart;
+mod slow;
 
 use minisr_logic::BrokerId;
+use minisr_replica::PartitionDescription;
 
 use super::{Cluster, Event};
 use crate::dice::Roll;
@@ -40,6 +42,7 @@ pub const ALL: &[FaultType] = &[
     cut::ONE_WAY,
     cut::ISOLATE,
     cut::CONTROLLER,
+    slow::SLOW_LINK,
     controller::CHANGE,
     controller::FALSE_FENCE,
     controller::PREFERRED,
@@ -98,9 +101,17 @@ impl Cluster {
     }
 }
 
-/// Somebody to suffer. Leaders are worth more.
+/// Somebody to suffer. Leaders are worth more, and so are those about to enter an ISR.
 fn victim(cluster: &Cluster, roll: &mut Roll) -> BrokerId {
     let any = *roll.pick(&cluster.broker_ids());
+    let views = cluster.state.replicas.values().filter_map(|it| it.as_leader());
+    let joins = |view: &PartitionDescription| {
+        view.proposed_isr.as_ref().and_then(|it| it.iter().copied().find(|id| !view.isr.contains(id)))
+    };
+    let joiners: Vec<BrokerId> = views.filter_map(joins).collect();
+    if !joiners.is_empty() && roll.chance(500) {
+        return *roll.pick(&joiners);
+    }
     let leaders: Vec<BrokerId> = cluster.controller.image.partitions().filter_map(|(_, it)| it.leader).collect();
     if !leaders.is_empty() && roll.chance(500) { *roll.pick(&leaders) } else { any }
 }

@@ -1,0 +1,141 @@
+//! `minisr-zoo`: plants historical bugs one at a time and reports how soon the simulator catches each.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use clap::Parser;
+use minisr_logic::zoo::Bug;
+use minisr_simulator::zoo::{Catch, Clean, Mix, Row, Search, clean, csv, search, table};
+
+/// Plants historical bugs one at a time and reports how soon the simulator catches each, and by which invariant. Then
+/// runs the code without any planted bug, which must be silent.
+#[derive(Debug, Parser)]
+#[command(name = "minisr-zoo", version)]
+struct Arguments {
+    /// Only these bugs, by number.
+    #[arg(long, value_delimiter = ',')]
+    bugs: Vec<u16>,
+    /// Searches for each bug, each from a starting seed of its own.
+    #[arg(long, default_value_t = 5)]
+    searches: u64,
+    /// Seeds after which a search gives up.
+    #[arg(long, default_value_t = 20_000)]
+    seeds_max: u64,
+    /// Seeds to run without a planted bug, spread over all mixes.
+    #[arg(long, default_value_t = 20_000)]
+    clean_seeds: u64,
+    /// The first seed of the first search.
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// Where to write the table as CSV.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Seeds between the starts of two searches.
+const STRIDE: u64 = 1_000_000;
+
+enum Task {
+    Search(Bug, u64),
+    Clean(Mix, u64, u64),
+}
+
+enum Done {
+    Search(Bug, Search),
+    Clean(Clean),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let bugs: Vec<Bug> = Bug::ALL
+        .into_iter()
+        .filter(|bug| arguments.bugs.is_empty() || arguments.bugs.contains(&bug.about().number))
+        .collect();
+    let began = Instant::now();
+    let done = work(&tasks(&arguments, &bugs), arguments.seeds_max);
+    let mut rows: Vec<Row> = bugs.into_iter().map(|bug| Row { bug, searches: Vec::new(), shrunk: None }).collect();
+    let mut alarms = Vec::new();
+    for it in done {
+        match it {
+            Done::Search(bug, search) => {
+                if let Some(row) = rows.iter_mut().find(|row| row.bug == bug) {
+                    row.searches.push(search);
+                }
+            }
+            Done::Clean(clean) => alarms.extend(clean.alarm.map(|alarm| (clean.mix, alarm))),
+        }
+    }
+    print!("{}", table(&rows));
+    if let Some(out) = &arguments.out
+        && let Err(error) = std::fs::write(out, csv(&rows))
+    {
+        eprintln!("cannot write {}: {error}", out.display());
+        return ExitCode::FAILURE;
+    }
+    verdict(&arguments, &rows, &alarms, began)
+}
+
+fn tasks(arguments: &Arguments, bugs: &[Bug]) -> Vec<Task> {
+    let mut tasks = Vec::new();
+    for bug in bugs {
+        tasks.extend((0..arguments.searches).map(|at| Task::Search(*bug, arguments.start + at * STRIDE)));
+    }
+    // In pieces, so that all threads are busy to the end.
+    let mixes = Mix::ALL.len() as u64;
+    let each = arguments.clean_seeds.div_ceil(mixes);
+    for mix in Mix::ALL {
+        let mut from = 0;
+        while from < each {
+            let seeds = (each - from).min(500);
+            tasks.push(Task::Clean(mix, arguments.start + from, seeds));
+            from += seeds;
+        }
+    }
+    tasks
+}
+
+/// Works the tasks off on all cores.
+fn work(tasks: &[Task], seeds_max: u64) -> Vec<Done> {
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let run = || {
+        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let done = match task {
+                Task::Search(bug, start) => Done::Search(*bug, search(*bug, *start, seeds_max)),
+                Task::Clean(mix, start, seeds) => Done::Clean(clean(*mix, *start, *seeds)),
+            };
+            if let Done::Search(bug, search) = &done {
+                let how = search
+                    .catch
+                    .as_ref()
+                    .map_or("not caught".to_owned(), |it| format!("{} at {}: {}", it.by, it.seed, it.what));
+                eprintln!("{} {}: {} seeds, {how}", bug.about().number, bug.about().name, search.seeds);
+            }
+            results.lock().expect("no thread panics here").push(done);
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(run))));
+    results.into_inner().expect("no thread panics here")
+}
+
+fn verdict(arguments: &Arguments, rows: &[Row], alarms: &[(Mix, Catch)], began: Instant) -> ExitCode {
+    let missed: Vec<&str> =
+        rows.iter().filter(|row| row.seeds_median().is_none()).map(|row| row.bug.about().name).collect();
+    let took = began.elapsed().as_secs();
+    let caught = rows.len() - missed.len();
+    println!("{caught} of {} planted bugs caught in every search, {} s", rows.len(), took);
+    for (mix, alarm) in alarms {
+        println!("FALSE ALARM on the clean code, mix {} seed {}: {}: {}", mix.name(), alarm.seed, alarm.by, alarm.what);
+    }
+    if alarms.is_empty() {
+        println!("the clean code: {} seeds over {} mixes, no alarm", arguments.clean_seeds, Mix::ALL.len());
+    }
+    if !missed.is_empty() {
+        println!("not caught in every search: {}", missed.join(", "));
+    }
+    if missed.is_empty() && alarms.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
