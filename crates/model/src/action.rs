@@ -115,7 +115,11 @@ impl World {
     #[must_use]
     pub fn after(&self, action: &Action) -> Option<Self> {
         let mut world = self.clone();
-        match catch_unwind(AssertUnwindSafe(|| world.happens(action).then_some(world))) {
+        match catch_unwind(AssertUnwindSafe(|| {
+            let comes_to_something = world.happens(action);
+            world.drop_void();
+            comes_to_something.then_some(world)
+        })) {
             Ok(after) => after,
             Err(panic) => {
                 let what = panic.downcast_ref::<String>().cloned();
@@ -143,13 +147,13 @@ impl World {
                 self.spent.kills += 1;
                 let bounds = *self.bounds();
                 self.broker_mut(*id).kill(&bounds);
-                self.forget_process(*id);
+                self.history.reported.retain(|(leader, _), _| leader != id);
             }
             Action::LosePower(id, loss) => {
                 self.spent.power_losses += 1;
                 let bounds = *self.bounds();
                 self.broker_mut(*id).lose_power(&bounds, *loss);
-                self.forget_process(*id);
+                self.history.reported.retain(|(leader, _), _| leader != id);
             }
             Action::Restart(id) => {
                 self.start(*id);

@@ -47,10 +47,10 @@ pub enum Doctored {
 }
 
 impl Bounds {
-    /// A few seconds: what `just test` runs.
+    /// A leader is killed and replaced, and comes back as a follower, around one record: what `just test` tries.
     pub const SMALL: Self = Self {
         min_insync_replicas: 2,
-        records: 2,
+        records: 1,
         kills: 1,
         power_losses: 0,
         fencings: 1,
@@ -60,6 +60,25 @@ impl Bounds {
         flush_commit: false,
         doctored: None,
     };
+
+    /// The checks of `just model`, by name.
+    pub const PRESETS: [(&'static str, Self); 5] = [
+        ("small", Self::SMALL),
+        // Followers fall behind, leave the ISR and come back, while what is said about it gets lost.
+        ("isr", Self { records: 2, kills: 0, fencings: 0, lags: 1, losses: 1, ..Self::SMALL }),
+        // A live leader is deposed and goes on writing.
+        ("deposed", Self { records: 2, kills: 0, ..Self::SMALL }),
+        // What was not flushed is lost with the power.
+        ("power", Self { kills: 0, power_losses: 1, ..Self::SMALL }),
+        // Two records, a crash, an election, ISR changes.
+        ("failover", Self { records: 2, ..Self::SMALL }),
+    ];
+
+    /// The preset of this name.
+    #[must_use]
+    pub fn preset(name: &str) -> Option<Self> {
+        Self::PRESETS.iter().find(|(known, _)| *known == name).map(|(_, bounds)| *bounds)
+    }
 
     /// What must be in them for the check to mean anything.
     pub fn check(&self) -> Result<(), &'static str> {

@@ -6,7 +6,7 @@ use minisr_logic::metadata::{Image, check_step};
 use minisr_logic::{BrokerId, Epoch, Offset};
 use minisr_replica::{AppendError, Appended, Notice, Output, PartitionDescription, RoleName};
 
-use crate::broker::{Entry, KEY};
+use crate::broker::Entry;
 use crate::world::World;
 
 /// What was seen on the way to a state.
@@ -24,8 +24,6 @@ pub struct History {
     pub reported: BTreeMap<(BrokerId, BrokerId), (Epoch, Offset)>,
     /// Whether a follower has cut its log.
     pub was_cut: bool,
-    /// Whether an empty ISR was followed by a leader.
-    pub elected_from_elr: bool,
     /// The first violation.
     pub fault: Option<Fault>,
 }
@@ -170,8 +168,5 @@ impl World {
         if let Err(violation) = check_step(before, after) {
             self.fault("EpochsNeverDecrease", violation.to_string());
         }
-        let leader = |image: &Image| image.partition(KEY).and_then(|it| it.leader);
-        let had_topic = before.partition(KEY).is_some();
-        self.history.elected_from_elr |= had_topic && leader(before).is_none() && leader(after).is_some();
     }
 }

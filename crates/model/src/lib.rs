@@ -12,9 +12,10 @@
 //! * [`history`]: what is checked as it happens; [`properties`]: what is checked of each state.
 //! * [`report`]: running a check and saying what it found.
 //!
-//! Two things make it small without making it blind. A fetch that would be refused stays under way instead, since
+//! Four things make it small without making it blind. A fetch that would be refused stays under way instead, since
 //! the refused one would be sent again with the same content. A fetch waits at the leader as long as it takes, so an
-//! idle cluster stands still.
+//! idle cluster stands still. A message that can change nothing any more, whenever it arrives, is dropped. Metadata
+//! that cannot change what a broker does is learnt at once.
 
 pub mod action;
 pub mod bounds;

@@ -40,8 +40,8 @@ pub struct Report {
 pub struct Limits {
     /// Threads; with one, the ways are the shortest.
     pub threads: usize,
-    /// Stop after about this many states, not having tried everything.
-    pub states_max: Option<usize>,
+    /// Stop after about this many transitions, not having tried everything.
+    pub transitions_max: Option<usize>,
 }
 
 /// Tries everything within the bounds.
@@ -49,8 +49,8 @@ pub fn check(bounds: Bounds, limits: Limits, progress: impl FnMut(usize, usize))
     let began = Instant::now();
     let model = Replication { bounds };
     let builder = model.checker().threads(limits.threads).finish_when(HasDiscoveries::AnyFailures);
-    let builder = match limits.states_max {
-        Some(states) => builder.target_state_count(states),
+    let builder = match limits.transitions_max {
+        Some(transitions) => builder.target_state_count(transitions),
         None => builder,
     };
     let checker = builder.spawn_bfs().report(&mut Progress(progress));
@@ -60,7 +60,7 @@ pub fn check(bounds: Bounds, limits: Limits, progress: impl FnMut(usize, usize))
         transitions: checker.state_count(),
         depth: checker.max_depth(),
         took: began.elapsed(),
-        exhaustive: limits.states_max.is_none_or(|states| checker.state_count() < states),
+        exhaustive: limits.transitions_max.is_none_or(|most| checker.state_count() < most),
         held: Vec::new(),
         violated: Vec::new(),
         happened: Vec::new(),

@@ -139,15 +139,6 @@ impl World {
         self.learn_what_changes_nothing(id);
     }
 
-    /// A process ends, in whatever way: what was to come to it is void.
-    pub(crate) fn forget_process(&mut self, id: BrokerId) {
-        self.history.reported.retain(|(leader, _), _| *leader != id);
-        self.messages.retain(|message| match &**message {
-            Message::Fetched { to, .. } | Message::AlterPartitionAnswer { to, .. } => to.broker != id,
-            Message::Fetch { .. } | Message::AlterPartition { .. } => true,
-        });
-    }
-
     /// A step of a shard, and what follows from it at once.
     pub(crate) fn step(&mut self, id: BrokerId, event: Event) {
         self.run(id, |broker, bounds| broker.step(bounds, event));
@@ -178,7 +169,6 @@ impl World {
                 Output::Appended { .. } | Output::Sync { .. } | Output::Notice(_) => {}
             }
         }
-        self.drop_void_replies(id);
     }
 
     fn send_reply(&mut self, id: BrokerId, ticket: Ticket, reply: FetchReply) {
@@ -191,8 +181,9 @@ impl World {
     }
 
     fn send_proposal(&mut self, from: Process, wish: AlterPartition) {
-        let AlterPartition { partition, correlation, leader, broker_epoch, leader_epoch, partition_epoch, new_isr } =
-            wish;
+        let AlterPartition {
+            partition, correlation, leader, broker_epoch, leader_epoch, partition_epoch, new_isr, ..
+        } = wish;
         let member = |(broker, broker_epoch)| minisr_logic::metadata::IsrMember { broker, broker_epoch };
         let command = Command::AlterPartition {
             key: partition,
@@ -208,15 +199,44 @@ impl World {
         }
     }
 
-    /// An answer that its shard would drop makes no difference: it is dropped here.
-    fn drop_void_replies(&mut self, id: BrokerId) {
-        let Some(process) = &self.brokers[index(id)].process else { return };
-        self.messages.retain(|message| match &**message {
-            Message::Fetched { to, fetcher, correlation, .. } if to.broker == id => {
-                process.shard.awaits(*fetcher, *correlation)
+    /// Drops what would make no difference whenever it arrived, so that it does not multiply the states.
+    pub(crate) fn drop_void(&mut self) {
+        let mut messages = std::mem::take(&mut self.messages);
+        messages.retain(|message| !self.is_void(message));
+        self.messages = messages;
+    }
+
+    /// Whether a message can change nothing any more, since epochs never go back.
+    fn is_void(&self, message: &Message) -> bool {
+        let Some(committed) = self.image().partition(KEY) else { return false };
+        match message {
+            // Its leader will refuse it for ever, and its sender asks anew in the newer epoch.
+            Message::Fetch { fetcher, request, .. } => {
+                let broker = self.broker(fetcher.leader);
+                let known = match &broker.process {
+                    Some(_) => broker.view().and_then(|view| view.leader_epoch),
+                    // The next life begins with metadata that is not older than what is committed now.
+                    None => Some(committed.leader_epoch),
+                };
+                request.partitions[0].current_leader_epoch < known
             }
-            _ => true,
-        });
+            Message::Fetched { to, fetcher, correlation, .. } => {
+                let process = self.broker(to.broker).process.as_ref().filter(|_| self.is_alive(*to));
+                !process.is_some_and(|process| process.shard.awaits(*fetcher, *correlation))
+            }
+            // The compare-and-set will refuse it, and the leader learns by metadata what it is to go on from.
+            Message::AlterPartition { command, .. } => {
+                matches!(command, Command::AlterPartition { partition_epoch, .. }
+                    if *partition_epoch < committed.partition_epoch)
+            }
+            Message::AlterPartitionAnswer { to, result, .. } => {
+                let knows = |committed: &IsrCommitted| {
+                    let view = self.broker(to.broker).as_leader();
+                    view.is_none_or(|view| view.partition_epoch >= committed.partition_epoch)
+                };
+                !self.is_alive(*to) || result.as_ref().is_ok_and(knows)
+            }
+        }
     }
 
     /// Whether the answer to this fetch would be taken.
