@@ -37,6 +37,10 @@ sim SEEDS="500" *ARGS:
 zoo *ARGS:
     cargo run --locked -q -p minisr-simulator --features zoo --bin minisr-zoo -- {{ ARGS }}
 
+# try every interleaving of three replicas within bounds (about a minute and a half; --help for larger bounds)
+model *ARGS="--preset all":
+    cargo run --locked -q -p minisr-model --bin minisr-model -- {{ ARGS }}
+
 # replay one seed with its trace
 sim-replay SEED *ARGS:
     cargo run --locked -q -p minisr-simulator --bin minisr-sim -- --seed {{ SEED }} --trace {{ ARGS }}

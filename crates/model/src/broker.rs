@@ -240,6 +240,8 @@ fn config(bounds: &Bounds, id: BrokerId) -> Config {
     config.flush = if bounds.flush_commit { FlushPolicy::Commit } else { FlushPolicy::Never };
     config.replica_lag_time_max_ms = LAG_TIME_MAX_MS;
     config.replica_fetch_wait_max_ms = FOREVER_MS;
+    // A newer high watermark is told at once; that it arrives late is the network's doing.
+    config.replica_high_watermark_delay_max_ms = 0;
     config.replica_socket_timeout_ms = FOREVER_MS;
     config.high_watermark_checkpoint_interval_ms = LAG_TIME_MAX_MS;
     config.recovery_point_checkpoint_interval_ms = FOREVER_MS;
