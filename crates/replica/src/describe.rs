@@ -1,6 +1,6 @@
 //! What a shard tells about itself to those who watch.
 
-use minisr_logic::partition::{LagKind, Role};
+use minisr_logic::partition::{KnownProducer, LagKind, LogState, Role};
 use minisr_logic::{BrokerId, Epoch, Millis, Offset, PartitionEpoch, TopicPartition};
 use minisr_storage::Disk;
 
@@ -49,6 +49,19 @@ pub struct PartitionDescription {
     pub waiting_acks: usize,
     /// Bytes on disk.
     pub size_bytes: u64,
+}
+
+/// What a replica keeps in memory about its log beside the positions: what can be rebuilt from the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bookkeeping {
+    /// Where its leader epochs begin, in order.
+    pub epochs: Vec<(Epoch, Offset)>,
+    /// Its idempotent producers, by id.
+    pub producers: Vec<KnownProducer>,
+}
+
+pub(crate) fn bookkeeping(log: &LogState) -> Bookkeeping {
+    Bookkeeping { epochs: log.epochs.entries().collect(), producers: log.producers.known().collect() }
 }
 
 pub(crate) fn describe<D: Disk>(now: Millis, partition: &Partition<D>) -> PartitionDescription {

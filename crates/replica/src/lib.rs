@@ -43,7 +43,7 @@ mod upkeep;
 mod waiting;
 
 pub use config::{Config, FlushPolicy, TopicDefaults};
-pub use describe::{PartitionDescription, RoleName};
+pub use describe::{Bookkeeping, PartitionDescription, RoleName};
 pub use error::{AlterPartitionError, AppendError, FetchError, ListOffsetsError, OpenError};
 pub use event::{
     Acks, Append, BatchSummary, EpochEnd, Event, FetchPartition, FetchReply, FetchRequest, Fetched, FetchedPartition,

@@ -274,6 +274,12 @@ impl<D: Disk> Shard<D> {
         self.partitions.values().map(|partition| crate::describe::describe(now, partition)).collect()
     }
 
+    /// What a hosted partition keeps in memory about its log; for checks from outside.
+    #[must_use]
+    pub fn bookkeeping(&self, partition: TopicPartition) -> Option<crate::Bookkeeping> {
+        self.partitions.get(&partition).map(|it| crate::describe::bookkeeping(it.replica.log()))
+    }
+
     /// This broker.
     #[must_use]
     pub fn broker(&self) -> BrokerId {

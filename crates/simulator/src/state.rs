@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minisr_logic::metadata::{Command, Image, Topic};
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Offset, TopicPartition};
-use minisr_replica::{PartitionDescription, RoleName};
+use minisr_replica::{Bookkeeping, PartitionDescription, RoleName};
 
 /// One batch as it lies in a replica's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Replica {
     pub log: Vec<Entry>,
     /// What its shard says of it; `None` while its broker is down.
     pub view: Option<PartitionDescription>,
+    /// Its epochs and producers, as its shard has them.
+    pub bookkeeping: Bookkeeping,
     /// Everything below is on stable storage, last the shard said.
     pub flushed: Offset,
     /// An injected loss cut its log, and it has not been in the ISR under a newer registration since.
@@ -45,7 +47,7 @@ pub struct Replica {
 
 impl Default for Replica {
     fn default() -> Self {
-        Self { log: Vec::new(), view: None, flushed: Offset::ZERO, damaged: false }
+        Self { log: Vec::new(), view: None, bookkeeping: Bookkeeping::default(), flushed: Offset::ZERO, damaged: false }
     }
 }
 
@@ -223,6 +225,8 @@ pub enum Fact {
         before: Image,
         /// The command.
         command: Command,
+        /// Whether it was accepted; a refused one changes nothing.
+        accepted: bool,
     },
     /// A broker applied the log up to some index.
     Applied {

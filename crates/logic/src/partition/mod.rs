@@ -52,5 +52,7 @@ pub use follower::{Follower, OutOfRange, Position, UnfitBatch};
 pub use isr::{AlterPartitionError, Isr, IsrCommitted, Proposal};
 pub use lag::{IsrReason, LagComparison, LagKind, LagMaxMessages};
 pub use leader::{Admitted, Committed, FollowerProgress, FollowerRefusal, Leader, OwedHighWatermark, ProposedIsr};
-pub use producers::{BATCHES_KEPT, BatchSummary, ProducerBatch, Producers, SeenBatch, SequenceCheck, sequence_plus};
+pub use producers::{
+    BATCHES_KEPT, BatchSummary, KnownProducer, ProducerBatch, Producers, SeenBatch, SequenceCheck, sequence_plus,
+};
 pub use replica::{Applied, EpochRefusal, LogState, Members, PositionCheck, Replica, Role, Settings, View};

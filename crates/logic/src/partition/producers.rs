@@ -50,6 +50,17 @@ pub struct SeenBatch {
     pub last_offset: Offset,
 }
 
+/// What is remembered of one producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownProducer {
+    /// Producer id.
+    pub id: i64,
+    /// Its newest epoch.
+    pub epoch: i16,
+    /// Its last batches in that epoch, at most [`BATCHES_KEPT`], oldest first.
+    pub last_batches: Vec<SeenBatch>,
+}
+
 /// What the sequence check says about a batch that may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SequenceCheck {
@@ -140,6 +151,15 @@ impl Producers {
     /// Forgets all, before a rebuild.
     pub fn clear(&mut self) {
         self.by_id.clear();
+    }
+
+    /// Everything that is known, in order of producer id.
+    pub fn known(&self) -> impl Iterator<Item = KnownProducer> + '_ {
+        self.by_id.iter().map(|(&id, it)| KnownProducer {
+            id,
+            epoch: it.epoch,
+            last_batches: it.last_batches.iter().copied().collect(),
+        })
     }
 
     /// How many producers are known.

@@ -130,7 +130,7 @@ impl Cluster {
             self.controller.heard_ms.insert(*id, (*epoch, self.now));
         }
         self.commands.push(command.clone());
-        self.facts.push(Fact::Committed { before, command });
+        self.facts.push(Fact::Committed { before, command, accepted: result.is_ok() });
         self.check();
         if let Some((call, to)) = reply {
             let body = Response::Proposed(result);

@@ -146,6 +146,9 @@ impl Cluster {
                     view.proposed_isr
                 ),
             );
+            if let Some(run) = self.brokers[&id].run.as_ref() {
+                replica.bookkeeping = run.shard.bookkeeping(place.0).unwrap_or_default();
+            }
             let before = replica.view.replace(view);
             self.changed.push((place, before));
         }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use minisr_logic::metadata::{Assignment, Command, Image, apply};
+use minisr_logic::metadata::{Assignment, Command, Image, IsrMember, Partition, apply};
 use minisr_logic::{BrokerId, Epoch, Offset, PartitionEpoch, TopicId, TopicPartition};
-use minisr_replica::{PartitionDescription, RoleName};
+use minisr_replica::{Bookkeeping, PartitionDescription, RoleName};
 
 use super::Invariant;
 use crate::state::{Attempt, Entry, Fact, Place, Replica, State, Step};
@@ -77,7 +77,14 @@ impl Doctored {
         let mut state = State { image, lag_time_max_ms: 1_000, ..State::default() };
         for id in 1..=3 {
             let role = if id == 1 { RoleName::Leader } else { RoleName::Follower };
-            let replica = Replica { log: log(&[0, 0, 0]), view: Some(view(role)), flushed: Offset(3), damaged: false };
+            let bookkeeping = Bookkeeping { epochs: vec![(Epoch(0), Offset::ZERO)], ..Bookkeeping::default() };
+            let replica = Replica {
+                log: log(&[0, 0, 0]),
+                view: Some(view(role)),
+                bookkeeping,
+                flushed: Offset(3),
+                damaged: false,
+            };
             state.replicas.insert(place(id), replica);
         }
         // Seen for the first time.
@@ -102,6 +109,32 @@ impl Doctored {
         self.view(broker).log_end = new.end;
         self.facts.push(Fact::Appended { place: place(broker), from_index });
         new
+    }
+
+    /// The partition as committed.
+    pub fn partition(&self) -> Partition {
+        self.state.image.partition(P0).expect("the one partition").clone()
+    }
+
+    /// Commits a command.
+    pub fn apply(&mut self, command: Command) {
+        let before = self.state.image.clone();
+        apply(&mut self.state.image, before.version() + 1, command.clone()).expect("accepted");
+        self.facts.push(Fact::Committed { before, command, accepted: true });
+    }
+
+    /// The leader drops members.
+    pub fn shrink_isr(&mut self, members: &[i32]) {
+        let life = |id: i32| self.state.image.broker(BrokerId(id)).expect("registered").epoch;
+        let new_isr = members.iter().map(|id| IsrMember { broker: BrokerId(*id), broker_epoch: life(*id) }).collect();
+        self.apply(Command::AlterPartition {
+            key: P0,
+            broker: BrokerId(1),
+            broker_epoch: life(1),
+            leader_epoch: Epoch(0),
+            partition_epoch: self.partition().partition_epoch,
+            new_isr,
+        });
     }
 
     pub fn step(&self) -> Step<'_> {

@@ -1,7 +1,10 @@
-//! 2: leader and partition epoch never decrease in a broker's view; another leader implies a higher leader epoch.
+//! 2: leader and partition epoch never decrease, neither in a broker's view nor in the committed metadata; another
+//! leader implies a higher leader epoch.
+
+use minisr_logic::metadata::check_step;
 
 use super::Invariant;
-use crate::state::Step;
+use crate::state::{Fact, Step};
 
 /// Compares each view with the one before.
 #[derive(Debug, Default)]
@@ -17,6 +20,11 @@ impl Invariant for EpochsNeverDecrease {
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
+        for fact in step.facts {
+            let Fact::Committed { before, command, .. } = fact else { continue };
+            let sound = check_step(before, &step.state.image);
+            sound.map_err(|violation| format!("{violation} after {command:?}"))?;
+        }
         for (place, before, now) in step.views() {
             let Some(before) = before else { continue };
             let (old, new) = (before.leader_epoch, now.leader_epoch);
@@ -37,10 +45,20 @@ impl Invariant for EpochsNeverDecrease {
 
 #[cfg(test)]
 mod tests {
+    use minisr_logic::metadata::{Command, Image};
     use minisr_logic::{BrokerId, PartitionEpoch};
 
-    use super::super::doctor::must_ring;
+    use super::super::doctor::{TOPIC, must_ring};
     use super::*;
+
+    #[test]
+    fn epochs_never_decrease_rings_when_the_metadata_log_goes_back() {
+        must_ring(EpochsNeverDecrease, |cluster| {
+            let before = std::mem::replace(&mut cluster.state.image, Image::new());
+            let command = Command::DeleteTopic { topic_id: TOPIC };
+            cluster.facts.push(Fact::Committed { before, command, accepted: true });
+        });
+    }
 
     #[test]
     fn epochs_never_decrease_rings_for_each_epoch_and_for_a_silent_change_of_leader() {

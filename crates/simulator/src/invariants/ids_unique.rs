@@ -69,7 +69,7 @@ mod tests {
             let command = Command::DeleteTopic { topic_id: super::super::doctor::TOPIC };
             // Seen from an empty image, every registration is new; twice over, each is a repeat.
             for _ in 0..2 {
-                cluster.facts.push(Fact::Committed { before: Image::new(), command: command.clone() });
+                cluster.facts.push(Fact::Committed { before: Image::new(), command: command.clone(), accepted: true });
             }
         });
     }

@@ -204,7 +204,7 @@ mod tests {
             apply(&mut before, index + 1, Command::AlterTopicConfigs { topic_id: TOPIC, changes: lower })
                 .expect("lower");
             cluster.replica(3).log.truncate(2);
-            cluster.facts.push(Fact::Committed { before, command: shrink });
+            cluster.facts.push(Fact::Committed { before, command: shrink, accepted: true });
         });
     }
 

@@ -6,10 +6,14 @@
 mod acked_on_min_isr;
 mod acked_readable;
 mod batch_epochs_ordered;
+mod commands_checked;
 mod consumers_below_high_watermark;
 mod converged;
 mod current_replies;
 mod cursors_ordered;
+mod eligible_members;
+mod empty_isr_without_leader;
+mod epochs_ascend;
 mod epochs_never_decrease;
 mod equal_images;
 mod follower_bytes_equal;
@@ -18,12 +22,13 @@ mod high_watermark_monotonic;
 mod high_watermark_needs_min_isr;
 mod high_watermark_reported;
 mod ids_unique;
-mod image_sound;
+mod isr_among_replicas;
 mod leader_completeness;
 mod log_matching;
 mod no_cut_below_high_watermark;
 mod offsets_without_gaps;
 mod one_leader_per_epoch;
+mod producer_state;
 mod reads_agree;
 mod recovery_keeps;
 mod refused_absent;
@@ -96,17 +101,22 @@ impl Default for Invariants {
             Box::<acked_on_min_isr::AckedOnMinIsr>::default(),
             Box::<refused_absent::RefusedAbsent>::default(),
             Box::<consumers_below_high_watermark::ConsumersBelowHighWatermark>::default(),
-            Box::<image_sound::ImageSound>::default(),
+            Box::<isr_among_replicas::IsrAmongReplicas>::default(),
+            Box::<empty_isr_without_leader::EmptyIsrWithoutLeader>::default(),
             Box::<strong_isr::StrongIsr>::default(),
+            Box::<eligible_members::EligibleMembers>::default(),
             Box::<high_watermark_reported::HighWatermarkReported>::default(),
             Box::<high_watermark_needs_min_isr::HighWatermarkNeedsMinIsr>::default(),
             Box::<no_cut_below_high_watermark::NoCutBelowHighWatermark>::default(),
             Box::<batch_epochs_ordered::BatchEpochsOrdered>::default(),
             Box::<offsets_without_gaps::OffsetsWithoutGaps>::default(),
+            Box::<epochs_ascend::EpochsAscend>::default(),
             Box::<follower_bytes_equal::FollowerBytesEqual>::default(),
             Box::<current_replies::CurrentReplies>::default(),
             Box::<sequences_contiguous::SequencesContiguous>::default(),
+            Box::<producer_state::ProducerState>::default(),
             Box::<equal_images::EqualImages>::default(),
+            Box::<commands_checked::CommandsChecked>::default(),
             Box::<ids_unique::IdsUnique>::default(),
             Box::<healthy_members_stay::HealthyMembersStay>::default(),
             Box::<recovery_keeps::RecoveryKeeps>::default(),
