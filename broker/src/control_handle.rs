@@ -46,6 +46,7 @@ pub struct ControlHandle {
     image: watch::Receiver<Arc<Image>>,
     controller: watch::Receiver<Option<BrokerId>>,
     is_ready: watch::Receiver<bool>,
+    quorum: watch::Receiver<Quorum>,
 }
 
 /// The control thread's end.
@@ -59,6 +60,39 @@ pub struct ControlPort {
     pub controller: watch::Sender<Option<BrokerId>>,
     /// Whether this broker is registered and unfenced in the incarnation that runs.
     pub is_ready: watch::Sender<bool>,
+    /// The controller quorum, as far as this broker knows.
+    pub quorum: watch::Sender<Quorum>,
+}
+
+/// The controller quorum as one broker sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quorum {
+    /// The active controller.
+    pub leader: Option<BrokerId>,
+    /// Its term.
+    pub term: u64,
+    /// Those with a vote, in every configuration in force.
+    pub voters: Vec<QuorumMember>,
+    /// Those that follow without one.
+    pub observers: Vec<QuorumMember>,
+}
+
+/// A Raft directory that is part of the quorum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumMember {
+    /// Its broker.
+    pub broker: BrokerId,
+    /// The directory's id.
+    pub node: u64,
+    /// Up to where it has the log; only the leader knows.
+    pub log_end: Option<u64>,
+}
+
+impl Quorum {
+    /// Voters and observers.
+    pub fn members(&self) -> impl Iterator<Item = &QuorumMember> {
+        self.voters.iter().chain(&self.observers)
+    }
 }
 
 /// A command on its way to the controller.
@@ -77,9 +111,10 @@ pub fn channel(image: Arc<Image>) -> (ControlHandle, ControlPort) {
     let (image_in, image) = watch::channel(image);
     let (controller_in, controller) = watch::channel(None);
     let (is_ready_in, is_ready) = watch::channel(false);
+    let (quorum_in, quorum) = watch::channel(Quorum::default());
     (
-        ControlHandle { proposals: proposals_in, image, controller, is_ready },
-        ControlPort { proposals, image: image_in, controller: controller_in, is_ready: is_ready_in },
+        ControlHandle { proposals: proposals_in, image, controller, is_ready, quorum },
+        ControlPort { proposals, image: image_in, controller: controller_in, is_ready: is_ready_in, quorum: quorum_in },
     )
 }
 
@@ -114,6 +149,18 @@ impl ControlHandle {
     #[must_use]
     pub fn controller_broker(&self) -> Option<BrokerId> {
         *self.controller.borrow()
+    }
+
+    /// The controller quorum, as far as this broker knows.
+    #[must_use]
+    pub fn quorum(&self) -> Quorum {
+        self.quorum.borrow().clone()
+    }
+
+    /// A receiver that is notified when [`Self::quorum`] changes.
+    #[must_use]
+    pub fn watch_quorum(&self) -> watch::Receiver<Quorum> {
+        self.quorum.clone()
     }
 
     /// A receiver that is notified when [`Self::is_self_ready`] changes.

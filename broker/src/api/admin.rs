@@ -25,7 +25,7 @@ use crate::transport::connection::{Closed, Handled};
 const BY_DEFAULT: i32 = -1;
 
 /// A refusal: the code and a sentence.
-type Refusal = (ErrorCode, String);
+pub(super) type Refusal = (ErrorCode, String);
 
 pub(super) fn create_topics(
     session: &Session,
@@ -58,13 +58,7 @@ async fn create_topic(
 ) -> Result<Reply, Refusal> {
     let command = creation_command(context, topic)?;
     if validate_only {
-        // Applied to a copy, so that what is answered is what applying it would say.
-        let mut image = (*context.image()).clone();
-        let index = image.version() + 1;
-        return metadata::apply(&mut image, index, command).map_err(|error| {
-            let error = ProposeError::Refused(error);
-            (error_code::propose(&error), error.to_string())
-        });
+        return validate(context, command);
     }
     propose(context, command, time_max).await
 }
@@ -196,7 +190,17 @@ fn deletion_result(
     }
 }
 
-async fn propose(context: &Context, command: Command, time_max: Duration) -> Result<Reply, Refusal> {
+/// What applying a command would say now: it is applied to a copy.
+pub(super) fn validate(context: &Context, command: Command) -> Result<Reply, Refusal> {
+    let mut image = (*context.image()).clone();
+    let index = image.version() + 1;
+    metadata::apply(&mut image, index, command).map_err(|error| {
+        let error = ProposeError::Refused(error);
+        (error_code::propose(&error), error.to_string())
+    })
+}
+
+pub(super) async fn propose(context: &Context, command: Command, time_max: Duration) -> Result<Reply, Refusal> {
     let proposed = tokio::time::timeout(time_max, context.propose(command)).await;
     proposed.unwrap_or(Err(ProposeError::TimedOut)).map_err(|error| (error_code::propose(&error), error.to_string()))
 }
@@ -205,7 +209,7 @@ pub(super) fn time_max(timeout_ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0).clamp(1, limits::ADMIN_TIMEOUT_MS_MAX))
 }
 
-fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+pub(super) fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect()
 }

@@ -102,6 +102,13 @@ fn command(error: &CommandError) -> ErrorCode {
         CommandError::DeleteTopic(DeleteTopicError::UnknownTopicId { .. }) => ErrorCode::UNKNOWN_TOPIC_ID,
         CommandError::ElectLeader(error) => elect_leader(error),
         CommandError::BrokerEpoch(_) => ErrorCode::STALE_BROKER_EPOCH,
+        // For these the metadata machine's own number is the one a client knows.
+        CommandError::Reassignment(_)
+        | CommandError::CreatePartitions(_)
+        | CommandError::Unregister(_)
+        | CommandError::AlterVoter(_)
+        | CommandError::TopicConfig(_)
+        | CommandError::BrokerConfig(_) => ErrorCode(error.kafka_code()),
         _ => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }

@@ -7,13 +7,16 @@
 mod admin;
 mod api_versions;
 mod elections;
+mod configs;
 pub mod error_code;
 mod fetch;
 mod isr_report;
 mod list_offsets;
+mod membership;
 mod metadata;
 mod produce;
 mod producer_ids;
+mod reassignments;
 pub mod versions;
 
 pub use fetch::FLUSHED_OFFSET_TAG;
@@ -132,6 +135,15 @@ impl Session {
             ApiKey::DeleteTopics => admin::delete_topics(self, head, decode(head, body)?),
             ApiKey::ElectLeaders => elections::handle(self, head, decode(head, body)?),
             ApiKey::InitProducerId => producer_ids::handle(self, head, &decode(head, body)?),
+            ApiKey::AlterPartitionReassignments => reassignments::alter(self, head, decode(head, body)?),
+            ApiKey::ListPartitionReassignments => reassignments::list(self, head, &decode(head, body)?),
+            ApiKey::CreatePartitions => reassignments::create_partitions(self, head, decode(head, body)?),
+            ApiKey::IncrementalAlterConfigs => configs::alter(self, head, decode(head, body)?),
+            ApiKey::DescribeConfigs => configs::describe(self, head, &decode(head, body)?),
+            ApiKey::DescribeQuorum => membership::describe_quorum(self, head, &decode(head, body)?),
+            ApiKey::AddRaftVoter => membership::add_voter(self, head, decode(head, body)?),
+            ApiKey::RemoveRaftVoter => membership::remove_voter(self, head, decode(head, body)?),
+            ApiKey::UnregisterBroker => membership::unregister(self, head, &decode(head, body)?),
             _ => unreachable!("versions::is_served knows only the APIs above"),
         }
     }

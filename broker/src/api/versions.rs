@@ -34,8 +34,17 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::DeleteTopics, 1, 6),
     served(ApiKey::InitProducerId, 0, 4),
     served(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    served(ApiKey::DescribeConfigs, 1, 4),
+    served(ApiKey::CreatePartitions, 0, 3),
     served(ApiKey::ElectLeaders, 0, 2),
+    served(ApiKey::IncrementalAlterConfigs, 0, 1),
+    served(ApiKey::AlterPartitionReassignments, 0, 1),
+    served(ApiKey::ListPartitionReassignments, 0, 0),
+    served(ApiKey::DescribeQuorum, 0, 2),
     served(ApiKey::DescribeCluster, 0, 1),
+    served(ApiKey::UnregisterBroker, 0, 0),
+    served(ApiKey::AddRaftVoter, 0, 0),
+    served(ApiKey::RemoveRaftVoter, 0, 0),
 ];
 
 /// Whether requests of this API and version are handled.
@@ -67,6 +76,15 @@ mod tests {
                 ApiKey::OffsetForLeaderEpoch => OffsetForLeaderEpochRequest::VERSIONS,
                 ApiKey::ElectLeaders => ElectLeadersRequest::VERSIONS,
                 ApiKey::DescribeCluster => DescribeClusterRequest::VERSIONS,
+                ApiKey::DescribeConfigs => DescribeConfigsRequest::VERSIONS,
+                ApiKey::CreatePartitions => CreatePartitionsRequest::VERSIONS,
+                ApiKey::IncrementalAlterConfigs => IncrementalAlterConfigsRequest::VERSIONS,
+                ApiKey::AlterPartitionReassignments => AlterPartitionReassignmentsRequest::VERSIONS,
+                ApiKey::ListPartitionReassignments => ListPartitionReassignmentsRequest::VERSIONS,
+                ApiKey::DescribeQuorum => DescribeQuorumRequest::VERSIONS,
+                ApiKey::UnregisterBroker => UnregisterBrokerRequest::VERSIONS,
+                ApiKey::AddRaftVoter => AddRaftVoterRequest::VERSIONS,
+                ApiKey::RemoveRaftVoter => RemoveRaftVoterRequest::VERSIONS,
                 other => panic!("{other:?} is served and not in this test"),
             };
             assert!(known.min <= served.min && served.max <= known.max, "{served:?} against {known}");

@@ -391,7 +391,8 @@ impl Handler for Control {
         match request {
             Request::Describe => Response::Description(self.describe()),
             Request::Join { node, address } => {
-                let is_active = self.is_active();
+                // Whoever was unregistered stays out with that directory.
+                let is_active = self.is_active() && !self.image().removed_directories().contains(&node);
                 if is_active {
                     let asks = Node { broker: from.0, address };
                     self.joining.lock().expect("no panic while it is held").insert(node, asks);

@@ -204,7 +204,7 @@ struct Running {
 impl Running {
     async fn start(start: Start, failing: mpsc::UnboundedSender<String>) -> Result<Self, StartError> {
         let Start { settings, identity, listener, directory, incarnation, port } = start;
-        let ControlPort { mut proposals, image: image_sender, controller: leader_known, is_ready } = port;
+        let ControlPort { mut proposals, image: image_sender, controller: leader_known, is_ready, quorum } = port;
         let image = image_sender.subscribe();
         let leader_watch = leader_known.subscribe();
         let unusable = |source| StartError::Directory { path: directory.clone(), source };
@@ -225,6 +225,7 @@ impl Running {
         tokio::spawn(rpc::server::serve(listener, server_config, Arc::clone(&control)));
         tokio::spawn(quorum::form_or_join(Arc::clone(&control)));
         tokio::spawn(quorum::keep_membership(Arc::clone(&control)));
+        tokio::spawn(quorum::publish(Arc::clone(&control), quorum));
         tokio::spawn(duties::follow_leadership(Arc::clone(&control), leader_known));
         tokio::spawn(leaders::watch_leaders(Arc::clone(&control)));
         tokio::spawn(election::watch_leader(Arc::clone(&control)));

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use minisr_logic::BrokerId;
 use openraft::{ChangeMembers, RaftMetrics, ServerState};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -22,6 +23,7 @@ use super::control::{Control, voters_text};
 use super::rpc::{Description, Request, Response};
 use super::types::{Node, NodeId};
 use crate::config::HostPort;
+use crate::control_handle::{Quorum, QuorumMember};
 
 /// How often an outsider looks whether it can get in, and a leader whether somebody wants to.
 const LOOK_INTERVAL: Duration = Duration::from_millis(150);
@@ -132,7 +134,11 @@ pub async fn keep_membership(control: Arc<Control>) {
             continue;
         }
         check_joining(&control).await;
-        if let Some((change, retain)) = next_change(&control, &metrics) {
+        let change = {
+            let mut joining = control.joining.lock().expect("no panic while it is held");
+            next_change(&metrics, &Wanted::of(&control), &mut joining)
+        };
+        if let Some((change, retain)) = change {
             info!(?change, "changing the controller quorum");
             if let Err(error) = control.raft.change_membership(change, retain).await {
                 warn!(%error, "the controller quorum was not changed");
@@ -162,16 +168,50 @@ async fn check_joining(control: &Control) {
     }
 }
 
-/// The next step towards the right membership, and whether voters that leave stay as learners.
-fn next_change(control: &Control, metrics: &RaftMetrics<NodeId, Node>) -> Option<(ChangeMembers<NodeId, Node>, bool)> {
+/// What the membership should become.
+struct Wanted {
+    /// Who should vote: as commands have said, else as `controller.quorum.voters` lists them.
+    voters: BTreeSet<BrokerId>,
+    /// Whether a command has said so. Only then is anybody demoted: the settings of two brokers may differ.
+    by_command: bool,
+    /// Directories that must go.
+    removed: BTreeSet<NodeId>,
+}
+
+impl Wanted {
+    fn of(control: &Control) -> Self {
+        let image = control.image();
+        let listed = || control.settings.controller_quorum_voters.keys().copied().collect();
+        Self {
+            voters: image.voters().cloned().unwrap_or_else(listed),
+            by_command: image.voters().is_some(),
+            removed: image.removed_directories().clone(),
+        }
+    }
+}
+
+/// The next step towards the right membership, and whether voters that leave stay as learners. One at a time, and
+/// none while one is under way.
+fn next_change(
+    metrics: &RaftMetrics<NodeId, Node>,
+    wanted: &Wanted,
+    joining: &mut BTreeMap<NodeId, Node>,
+) -> Option<(ChangeMembers<NodeId, Node>, bool)> {
     let membership = metrics.membership_config.membership();
     // A leader died between the two halves of a change: finish it.
     if let [_, .., target] = membership.get_joint_config().as_slice() {
-        return Some((ChangeMembers::ReplaceAllVoters(target.clone()), false));
+        return Some((ChangeMembers::ReplaceAllVoters(target.clone()), true));
     }
     let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
-    let mut joining = control.joining.lock().expect("no panic while it is held");
-    joining.retain(|node, _| membership.get_node(node).is_none());
+    let removed: BTreeSet<NodeId> = membership
+        .nodes()
+        .map(|(id, _)| *id)
+        .filter(|id| wanted.removed.contains(id) && !voters.contains(id))
+        .collect();
+    if !removed.is_empty() {
+        return Some((ChangeMembers::RemoveNodes(removed), true));
+    }
+    joining.retain(|node, _| membership.get_node(node).is_none() && !wanted.removed.contains(node));
     if let Some((node, info)) = joining.pop_first() {
         // Learners that the same broker had before will never come back.
         let replaced: BTreeSet<NodeId> = membership
@@ -185,19 +225,67 @@ fn next_change(control: &Control, metrics: &RaftMetrics<NodeId, Node>) -> Option
         joining.insert(node, info);
         return Some((ChangeMembers::RemoveNodes(replaced), true));
     }
-    drop(joining);
     let last = metrics.last_log_index?;
     let replication = metrics.replication.as_ref()?;
     let caught_up = |node: &NodeId| {
         let matching = replication.get(node).copied().flatten();
         matching.is_some_and(|matching| matching.index + CAUGHT_UP_ENTRIES >= last)
     };
-    let listed = &control.settings.controller_quorum_voters;
-    let (promoted, info) = membership
+    let promoted = membership
         .nodes()
-        .find(|(id, it)| !voters.contains(id) && listed.contains_key(&it.broker_id()) && caught_up(id))?;
-    let replaced = |id: &NodeId| membership.get_node(id).is_some_and(|it| it.broker == info.broker);
-    let mut target: BTreeSet<NodeId> = voters.iter().copied().filter(|id| !replaced(id)).collect();
-    target.insert(*promoted);
-    Some((ChangeMembers::ReplaceAllVoters(target), false))
+        .find(|(id, it)| !voters.contains(id) && wanted.voters.contains(&it.broker_id()) && caught_up(id));
+    if let Some((promoted, info)) = promoted {
+        let replaced = |id: &NodeId| membership.get_node(id).is_some_and(|it| it.broker == info.broker);
+        let mut target: BTreeSet<NodeId> = voters.iter().copied().filter(|id| !replaced(id)).collect();
+        target.insert(*promoted);
+        return Some((ChangeMembers::ReplaceAllVoters(target), false));
+    }
+    let is_unwanted = |id: &NodeId| {
+        let info = membership.get_node(id);
+        wanted.by_command && info.is_some_and(|info| !wanted.voters.contains(&info.broker_id()))
+    };
+    let demoted = voters.iter().copied().find(is_unwanted).filter(|_| voters.len() > 1)?;
+    let target = voters.iter().copied().filter(|id| *id != demoted).collect();
+    Some((ChangeMembers::ReplaceAllVoters(target), true))
+}
+
+/// Tells the rest of the broker who belongs to the quorum, for as long as the Raft node runs.
+pub async fn publish(control: Arc<Control>, quorum: watch::Sender<Quorum>) {
+    let mut metrics = control.raft.metrics();
+    loop {
+        let seen = quorum_of(&metrics.borrow_and_update());
+        quorum.send_if_modified(|known| {
+            let is_new = *known != seen;
+            *known = seen;
+            is_new
+        });
+        // The metrics change with every entry.
+        sleep(LOOK_INTERVAL / 3).await;
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn quorum_of(metrics: &RaftMetrics<NodeId, Node>) -> Quorum {
+    let membership = metrics.membership_config.membership();
+    let leader = metrics.current_leader.and_then(|id| membership.get_node(&id)).map(Node::broker_id);
+    let log_end = |id: NodeId| {
+        if id == metrics.id {
+            return metrics.last_log_index;
+        }
+        metrics.replication.as_ref()?.get(&id).copied().flatten().map(|matching| matching.index)
+    };
+    let configurations = membership.get_joint_config();
+    let mut quorum = Quorum { leader, term: metrics.current_term, ..Quorum::default() };
+    for (id, node) in membership.nodes() {
+        let member = QuorumMember { broker: node.broker_id(), node: *id, log_end: log_end(*id) };
+        let votes = !configurations.is_empty() && configurations.iter().all(|voters| voters.contains(id));
+        if votes {
+            quorum.voters.push(member);
+        } else {
+            quorum.observers.push(member);
+        }
+    }
+    quorum
 }

@@ -156,6 +156,8 @@ codes! {
     ELIGIBLE_LEADERS_NOT_AVAILABLE = 83, retriable;
     /// The partition has the leader it should have.
     ELECTION_NOT_NEEDED = 84, retriable;
+    /// There is no reassignment of this partition to cancel.
+    NO_REASSIGNMENT_IN_PROGRESS = 85;
     /// The record does not pass the broker's checks.
     INVALID_RECORD = 87;
     /// A transactional offset commit is pending.
@@ -180,6 +182,10 @@ codes! {
     NEW_LEADER_ELECTED = 108;
     /// DescribeCluster asked for endpoints of a kind that there is not here.
     UNSUPPORTED_ENDPOINT_TYPE = 115;
+    /// The broker is a voter of the controller quorum already.
+    DUPLICATE_VOTER = 126;
+    /// The broker is no voter of the controller quorum.
+    VOTER_NOT_FOUND = 127;
 }
 
 impl ErrorCode {

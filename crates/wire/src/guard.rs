@@ -138,6 +138,36 @@ const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
 
 const DESCRIBE_CLUSTER: &[Field] = &[all(Fixed(1)), since(1, Fixed(1)), since(2, Fixed(1))];
 
+const ALTER_PARTITION_REASSIGNMENTS: &[Field] =
+    &[all(Fixed(4)), since(1, Fixed(1)), all(Structs(&[all(String), all(Structs(&[all(Fixed(4)), all(Numbers(4))]))]))];
+
+const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[all(Fixed(4)), all(Structs(&[all(String), all(Numbers(4))]))];
+
+const CREATE_PARTITIONS: &[Field] =
+    &[all(Structs(&[all(String), all(Fixed(4)), all(Structs(&[all(Numbers(4))]))])), all(Fixed(4)), all(Fixed(1))];
+
+const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
+    all(Structs(&[all(Fixed(1)), all(String), all(Structs(&[all(String), all(Fixed(1)), all(String)]))])),
+    all(Fixed(1)),
+];
+
+const DESCRIBE_CONFIGS: &[Field] =
+    &[all(Structs(&[all(Fixed(1)), all(String), all(Strings)])), all(Fixed(1)), since(3, Fixed(1))];
+
+const DESCRIBE_QUORUM: &[Field] = &[all(Structs(&[all(String), all(Structs(&[all(Fixed(4))]))]))];
+
+const UNREGISTER_BROKER: &[Field] = &[all(Fixed(4))];
+
+const ADD_RAFT_VOTER: &[Field] = &[
+    all(String),
+    all(Fixed(4)),
+    all(Fixed(4)),
+    all(Fixed(16)),
+    all(Structs(&[all(String), all(String), all(Fixed(2))])),
+];
+
+const REMOVE_RAFT_VOTER: &[Field] = &[all(String), all(Fixed(4)), all(Fixed(16))];
+
 /// The shape of a request and the first version in flexible encoding.
 fn shape(api: ApiKey) -> Option<(&'static [Field], i16)> {
     Some(match api {
@@ -153,6 +183,15 @@ fn shape(api: ApiKey) -> Option<(&'static [Field], i16)> {
         ApiKey::OffsetForLeaderEpoch => (OFFSET_FOR_LEADER_EPOCH, 4),
         ApiKey::ElectLeaders => (ELECT_LEADERS, 2),
         ApiKey::DescribeCluster => (DESCRIBE_CLUSTER, 0),
+        ApiKey::AlterPartitionReassignments => (ALTER_PARTITION_REASSIGNMENTS, 0),
+        ApiKey::ListPartitionReassignments => (LIST_PARTITION_REASSIGNMENTS, 0),
+        ApiKey::CreatePartitions => (CREATE_PARTITIONS, 2),
+        ApiKey::IncrementalAlterConfigs => (INCREMENTAL_ALTER_CONFIGS, 1),
+        ApiKey::DescribeConfigs => (DESCRIBE_CONFIGS, 4),
+        ApiKey::DescribeQuorum => (DESCRIBE_QUORUM, 0),
+        ApiKey::UnregisterBroker => (UNREGISTER_BROKER, 0),
+        ApiKey::AddRaftVoter => (ADD_RAFT_VOTER, 0),
+        ApiKey::RemoveRaftVoter => (REMOVE_RAFT_VOTER, 0),
         _ => return None,
     })
 }

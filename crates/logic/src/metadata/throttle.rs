@@ -72,8 +72,19 @@ impl Image {
     /// A setting that was given to a broker while it ran, or to all of them.
     #[must_use]
     pub fn broker_config(&self, broker: BrokerId, name: &str) -> Option<&str> {
-        let own = |key| self.broker_configs.get(&key).and_then(|configs| configs.get(name)).map(String::as_str);
-        own(Some(broker)).or_else(|| own(None))
+        self.own_broker_config(broker, name).or_else(|| self.default_broker_config(name))
+    }
+
+    /// A setting that was given to one broker while it ran.
+    #[must_use]
+    pub fn own_broker_config(&self, broker: BrokerId, name: &str) -> Option<&str> {
+        self.broker_configs.get(&Some(broker))?.get(name).map(String::as_str)
+    }
+
+    /// A setting that was given to all brokers while they ran.
+    #[must_use]
+    pub fn default_broker_config(&self, name: &str) -> Option<&str> {
+        self.broker_configs.get(&None)?.get(name).map(String::as_str)
     }
 
     /// A throttle's rate in bytes per second, if there is one.
