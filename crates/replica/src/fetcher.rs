@@ -101,8 +101,12 @@ impl Fetchers {
     }
 
     /// Fetch this partition from `leader` from now on. Called for every new leader epoch.
-    pub(crate) fn assign(&mut self, partition: TopicPartition, leader: BrokerId, config: &Config) {
-        let index = partition.partition.unsigned_abs() % config.num_replica_fetchers.max(1);
+    ///
+    /// Replicas that catch up have a loop of their own, so that their bulk does not stand in front of the few records
+    /// that an acknowledgement waits for.
+    pub(crate) fn assign(&mut self, partition: TopicPartition, leader: BrokerId, is_in_sync: bool, config: &Config) {
+        let loops = config.num_replica_fetchers.max(1);
+        let index = if is_in_sync { partition.partition.unsigned_abs() % loops } else { loops };
         let id = FetcherId { leader, index };
         if zoo::planted(Bug::OldResponseAppended) && self.assigned.get(&partition) == Some(&id) {
             return;
@@ -125,8 +129,9 @@ impl Fetchers {
         }
     }
 
-    /// More of this partition is on stable storage than its fetch in flight says.
-    pub(crate) fn flushed_moved(&mut self, partition: TopicPartition) {
+    /// The fetch in flight does not say what it should of this partition any more: more of it is on stable storage, or
+    /// it had to be left out and need not be now.
+    pub(crate) fn question_changed(&mut self, partition: TopicPartition) {
         let Some(&id) = self.assigned.get(&partition) else { return };
         let Some(fetcher) = self.loops.get_mut(&id) else { return };
         fetcher.stale = true;

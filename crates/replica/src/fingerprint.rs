@@ -28,6 +28,7 @@ impl<D: Disk> Shard<D> {
             flusher,
             deadlines,
             upkeep,
+            throttles,
             touched,
         } = self;
         (broker_epoch, previous_broker_epoch, unclean_start).hash(state);
@@ -36,7 +37,7 @@ impl<D: Disk> Shard<D> {
         for partition in partitions.values() {
             partition.fingerprint(state);
         }
-        (offline, waiting, deadlines, upkeep, touched).hash(state);
+        (offline, waiting, deadlines, upkeep, throttles, touched).hash(state);
         fetchers.fingerprint(state);
         flusher.fingerprint(state);
     }
@@ -54,5 +55,6 @@ impl<D: Disk> Partition<D> {
         (key, replica).hash(state);
         self.log.fingerprint(state);
         self.private_state().hash(state);
+        self.is_in_sync.hash(state);
     }
 }

@@ -19,16 +19,32 @@ use crate::shard::Shard;
 impl<D: Disk> Shard<D> {
     /// Sends what fetch loops want to ask now.
     pub(crate) fn send_fetches(&mut self, now: Millis, outputs: &mut Vec<Output>) {
-        let Self { fetchers, partitions, config, broker_epoch, .. } = self;
-        let position = |key: TopicPartition| partitions.get_mut(&key)?.position();
-        let mut position = position;
+        let Self { fetchers, partitions, config, broker_epoch, throttles, .. } = self;
+        let is_throttled = |partition: &crate::partition::Partition<D>| {
+            !partition.is_in_sync && partition.settings.throttled.as_follower(partition.key, config.broker)
+        };
+        let is_open = throttles.follower.is_open();
+        let mut position = |key: TopicPartition| {
+            let partition = partitions.get_mut(&key)?;
+            if !is_open && is_throttled(partition) {
+                return None;
+            }
+            partition.position()
+        };
         while let Some(next) = fetchers.next_fetch(now, config, &mut position) {
+            let catches_up = next.fetcher.index >= config.num_replica_fetchers.max(1);
+            let share = if catches_up { throttles.follower.share_bytes() } else { usize::MAX };
             let reader = Reader::Replica { id: config.broker, broker_epoch: *broker_epoch };
             let request = FetchRequest {
                 reader,
                 max_wait_ms: config.replica_fetch_wait_max_ms,
                 min_bytes: config.replica_fetch_min_bytes,
-                max_bytes: config.replica_fetch_response_max_bytes,
+                // A leader is held up by an answer as long as it is large; those who catch up can ask again.
+                max_bytes: if catches_up {
+                    config.replica_fetch_response_max_bytes.min(config.replica_fetch_max_bytes)
+                } else {
+                    config.replica_fetch_response_max_bytes
+                },
                 partitions: next
                     .asked
                     .iter()
@@ -39,7 +55,7 @@ impl<D: Disk> Shard<D> {
                         last_fetched_epoch: position.last_fetched_epoch,
                         log_start: Some(position.log_start),
                         flushed: (config.flush == FlushPolicy::Commit).then_some(position.flushed),
-                        max_bytes: config.replica_fetch_max_bytes,
+                        max_bytes: config.replica_fetch_max_bytes.min(share),
                     })
                     .collect(),
             };
@@ -129,8 +145,12 @@ impl<D: Disk> Shard<D> {
             self.truncate(now, key, to, disk, outputs);
             return;
         }
+        let size: usize = fetched.records.iter().map(bytes::Bytes::len).sum();
         match partition.apply_fetched(now, disk, fetched) {
             Ok(applied) => {
+                if self.is_throttled_as_follower(key) {
+                    self.throttles.follower.spend(size);
+                }
                 if let Some(what) = applied.unfit {
                     outputs.push(Output::Notice(Notice::Warning { partition: key, what }));
                     self.fetchers.partition_failed(now, key, &self.config);

@@ -39,6 +39,7 @@ mod roles;
 mod serve;
 mod settings;
 mod shard;
+mod throttle;
 mod upkeep;
 mod waiting;
 

@@ -24,6 +24,7 @@ use crate::flush::{Extent, Flusher};
 use crate::partition::{Known, Partition};
 use crate::settings::TopicSettings;
 use crate::shard::Shard;
+use crate::throttle::Throttles;
 use crate::upkeep::{Checkpointed, Upkeep};
 use crate::waiting::WaitingFetches;
 
@@ -110,6 +111,7 @@ impl<D: Disk> Shard<D> {
             fetchers: Fetchers::default(),
             flusher: Flusher::default(),
             deadlines: Deadlines::default(),
+            throttles: Throttles::default(),
             touched: BTreeSet::new(),
         };
         let mut rot = None;

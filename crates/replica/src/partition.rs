@@ -33,6 +33,8 @@ pub(crate) struct Partition<D: Disk> {
     pub(crate) replica: Replica,
     pub(crate) log: Log<D>,
     pub(crate) settings: TopicSettings,
+    /// Whether the newest metadata has this replica in the ISR.
+    pub(crate) is_in_sync: bool,
     pub(crate) isr_history: IsrHistory,
     directory: PathBuf,
     /// What the recovery-point checkpoint may say at most: a cut is about to happen here.
@@ -148,6 +150,7 @@ impl<D: Disk> Partition<D> {
             replica,
             log,
             settings,
+            is_in_sync: false,
             isr_history: IsrHistory::default(),
             directory,
             recovery_point_max: Offset(i64::MAX),

@@ -61,11 +61,22 @@ impl<D: Disk> Shard<D> {
             self.remove_strangers(&image, disk, outputs);
         }
         let earlier = before.clone().unwrap_or_else(|| Arc::new(Image::new()));
+        let changes = image.topic_changes(&earlier);
+        // First what is gone: a topic of the same name may be among the new ones, and needs the directories.
+        let deleted: Vec<_> = changes
+            .iter()
+            .filter_map(|it| match it {
+                TopicChange::Deleted(topic) => Some(keys(topic)),
+                TopicChange::Changed(_) => None,
+            })
+            .flatten()
+            .collect();
+        self.remove(&deleted, disk, outputs);
         let mut gone = Vec::new();
         let mut changed = BTreeSet::new();
-        for change in image.topic_changes(&earlier) {
+        for change in changes {
             match change {
-                TopicChange::Deleted(topic) => gone.extend(keys(topic)),
+                TopicChange::Deleted(_) => {}
                 TopicChange::Changed(topic) => {
                     changed.insert(topic.id);
                     for key in keys(topic) {
@@ -82,6 +93,7 @@ impl<D: Disk> Shard<D> {
             }
         }
         self.remove(&gone, disk, outputs);
+        self.set_throttles(now, &image);
         if before.is_some_and(|before| registrations(&before) != registrations(&image)) {
             self.refresh_members(now, &image, &changed, disk, outputs);
         }
@@ -154,7 +166,14 @@ impl<D: Disk> Shard<D> {
         if let Some(from) = applied.isr_before {
             partition.note_isr_change(now, &from, Some(image), outputs);
         }
+        let is_in_sync = assigned.isr.contains(&self.config.broker);
+        let moved = std::mem::replace(&mut partition.is_in_sync, is_in_sync) != is_in_sync;
         if !applied.new_epoch {
+            if let (true, Role::Follower(follower)) = (moved, partition.replica.role())
+                && let Some(leader) = follower.leader()
+            {
+                self.fetchers.assign(key, leader, is_in_sync, &self.config);
+            }
             return;
         }
         match partition.replica.role() {
@@ -173,7 +192,7 @@ impl<D: Disk> Shard<D> {
             Role::Follower(follower) => {
                 let (leader, leader_epoch) = (follower.leader(), follower.epoch());
                 match leader {
-                    Some(leader) => self.fetchers.assign(key, leader, &self.config),
+                    Some(leader) => self.fetchers.assign(key, leader, is_in_sync, &self.config),
                     None => self.fetchers.unassign(key),
                 }
                 outputs.push(Output::Notice(Notice::BecameFollower { partition: key, leader_epoch, leader }));

@@ -129,7 +129,7 @@ impl<D: Disk> Shard<D> {
         check_epoch(replica, entry.current_leader_epoch)?;
         let leader = replica.leader().ok_or(FetchError::NotLeader)?;
         let log_end = log.cursors.written();
-        let (limit, owed) = match reader {
+        let (mut limit, owed) = match reader {
             Reader::Replica { id, broker_epoch } => {
                 leader.check_follower(id, broker_epoch).map_err(|refusal| match refusal {
                     FollowerRefusal::NotReplica => FetchError::NotReplica,
@@ -145,7 +145,12 @@ impl<D: Disk> Shard<D> {
             }
         };
         match replica.check_position(entry.fetch_offset, entry.last_fetched_epoch, log_end) {
-            PositionCheck::Prefix => Ok(Readable::Prefix { limit, owed }),
+            PositionCheck::Prefix => {
+                if self.is_put_off(reader, entry.partition) {
+                    limit = entry.fetch_offset;
+                }
+                Ok(Readable::Prefix { limit, owed })
+            }
             PositionCheck::Diverging(end) => Ok(Readable::Diverging(end)),
             PositionCheck::OutOfRange => {
                 // A consumer learns no more than what it may read.
@@ -153,6 +158,12 @@ impl<D: Disk> Shard<D> {
                 Err(FetchError::OffsetOutOfRange { log_start: log.cursors.log_start(), log_end })
             }
         }
+    }
+
+    /// Whether this reader catches up under a rate that is used up for now.
+    fn is_put_off(&self, reader: Reader, key: TopicPartition) -> bool {
+        let Reader::Replica { id, .. } = reader else { return false };
+        !self.throttles.leader.is_open() && self.is_throttled_as_leader(key, id)
     }
 
     fn hosted(&self, key: TopicPartition) -> Result<&Partition<D>, FetchError> {
@@ -227,6 +238,10 @@ impl<D: Disk> Shard<D> {
         outputs: &mut Vec<Output>,
     ) -> Result<Fetched, FetchError> {
         let readable = self.readable(reader, entry)?;
+        let is_throttled = match reader {
+            Reader::Replica { id, .. } => self.is_throttled_as_leader(entry.partition, id),
+            Reader::Consumer { .. } => false,
+        };
         let Some(partition) = self.partitions.get_mut(&entry.partition) else {
             return Err(FetchError::UnknownPartition);
         };
@@ -242,7 +257,8 @@ impl<D: Disk> Shard<D> {
             Readable::Diverging(end) => fetched.diverging = Some(end),
             Readable::Prefix { limit, .. } => {
                 let limit = if zoo::planted(Bug::TornRead) { cursors.written() } else { limit };
-                let max_bytes = left.min(entry.max_bytes);
+                let share = if is_throttled { self.throttles.leader.share_bytes() } else { usize::MAX };
+                let max_bytes = left.min(entry.max_bytes).min(share);
                 if limit > entry.fetch_offset && (max_bytes > 0 || at_least_one) {
                     let chunks =
                         partition.log.read_chunks(disk, entry.fetch_offset.0, limit.0, max_bytes, at_least_one);
@@ -251,6 +267,9 @@ impl<D: Disk> Shard<D> {
                         outputs.push(Output::Notice(Notice::Warning { partition: entry.partition, what }));
                         FetchError::LogOffline
                     })?;
+                    if is_throttled {
+                        self.throttles.leader.spend(fetched.records.iter().map(bytes::Bytes::len).sum());
+                    }
                 }
                 if let (Reader::Replica { id, .. }, Some((leader, log))) = (reader, partition.replica.as_leader()) {
                     leader.high_watermark_sent(id, log);

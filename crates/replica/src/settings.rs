@@ -4,6 +4,7 @@ use minisr_logic::metadata::Topic;
 use minisr_storage::{LogConfig, Retention};
 
 use crate::config::TopicDefaults;
+use crate::throttle::Throttled;
 
 /// What a partition's log needs to know of its topic's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,7 @@ pub(crate) struct TopicSettings {
     pub(crate) log: LogConfig,
     pub(crate) retention: Retention,
     pub(crate) max_message_bytes: usize,
+    pub(crate) throttled: Throttled,
 }
 
 impl TopicSettings {
@@ -36,6 +38,7 @@ impl TopicSettings {
         if let Some(bytes) = own("max.message.bytes").and_then(|bytes| usize::try_from(bytes).ok()) {
             settings.max_message_bytes = bytes;
         }
+        settings.throttled = Throttled::of(topic);
         settings
     }
 
@@ -55,6 +58,7 @@ impl TopicSettings {
                 retention_bytes: unlimited(defaults.retention_bytes),
             },
             max_message_bytes: defaults.max_message_bytes,
+            throttled: Throttled::default(),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::fetcher::Fetchers;
 use crate::flush::{Extent, Flusher, Share};
 use crate::output::{Appended, Notice, Output};
 use crate::partition::Partition;
+use crate::throttle::Throttles;
 use crate::upkeep::Upkeep;
 use crate::waiting::WaitingFetches;
 
@@ -49,6 +50,7 @@ pub struct Shard<D: Disk> {
     pub(crate) flusher: Flusher<D::SyncHandle>,
     pub(crate) deadlines: Deadlines,
     pub(crate) upkeep: Upkeep,
+    pub(crate) throttles: Throttles,
     /// Partitions that this step has changed.
     pub(crate) touched: BTreeSet<TopicPartition>,
 }
@@ -68,6 +70,7 @@ impl<D: Disk> Shard<D> {
         disk: &mut D,
         outputs: &mut Vec<Output>,
     ) {
+        self.refill_throttles(now);
         for event in events {
             self.handle(now, event, disk, outputs);
         }
@@ -227,7 +230,7 @@ impl<D: Disk> Shard<D> {
                 let before = log.cursors.flushed();
                 log.cursors.advance_flushed(flushed);
                 if self.config.flush == FlushPolicy::Commit && log.cursors.flushed() > before {
-                    self.fetchers.flushed_moved(share.partition);
+                    self.fetchers.question_changed(share.partition);
                 }
             }
         }
@@ -262,6 +265,7 @@ impl<D: Disk> Shard<D> {
             self.waiting.next_deadline(),
             self.fetchers.next_deadline(),
             self.upkeep.next_deadline(),
+            self.throttles.next_deadline(),
         ]
         .into_iter()
         .flatten()
