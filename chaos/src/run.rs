@@ -175,7 +175,7 @@ fn leader_only_partitions(args: &RunArgs) -> i32 {
 
 async fn create_topics(args: &RunArgs, scene: &Scene) -> anyhow::Result<()> {
     let mut leaders = scene.leaders(TransportName::Tcp, "chaos-setup", Duration::from_secs(15))?;
-    let broker = *scene.cluster.ids().start();
+    let broker = scene.cluster.ids().next().expect("a cluster has brokers");
     leaders.create_topic(broker, DURABLE_TOPIC, args.partitions, args.replication_factor).await?;
     if leader_only_partitions(args) > 0 {
         let partitions = leader_only_partitions(args);

@@ -6,8 +6,8 @@
 
 mod admin;
 mod api_versions;
-mod elections;
 mod configs;
+mod elections;
 pub mod error_code;
 mod fetch;
 mod isr_report;

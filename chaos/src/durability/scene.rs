@@ -54,7 +54,7 @@ impl Scene {
         let cluster = Arc::new(Cluster::start(options).await?);
         let observer = Arc::new(Observer::new(&cluster, vec![(TOPIC.to_owned(), 0)])?);
         let scene = Self { cluster, observer, writers: AtomicU64::new(0) };
-        let broker = *scene.cluster.ids().start();
+        let broker = scene.cluster.ids().next().expect("a cluster has brokers");
         scene.leaders("durability-setup")?.create_topic(broker, TOPIC, 1, args.replication_factor).await?;
         Ok(scene)
     }

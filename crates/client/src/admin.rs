@@ -1,6 +1,7 @@
 //! Topics and offsets: what tests, loadgen and chaos need of an admin client.
 
 mod elections;
+mod reassign;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::connection::ConnectionError;
 use crate::metadata::ClusterView;
 
 pub use elections::{Elected, Election};
+pub use reassign::{ConfigResource, OngoingReassignment, QuorumInfo, Reassignment};
 
 /// Which offset of a partition is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,9 @@ pub mod metadata;
 pub mod producer;
 pub mod transport;
 
-pub use admin::{Admin, Elected, Election, NewTopic, OffsetSpec};
+pub use admin::{
+    Admin, ConfigResource, Elected, Election, NewTopic, OffsetSpec, OngoingReassignment, QuorumInfo, Reassignment,
+};
 pub use client::{Client, ClientConfig, ClientError};
 pub use connection::{Connection, ConnectionConfig, ConnectionError};
 pub use consumer::{Consumer, ConsumerConfig, Fetched, OffsetReset, read_all};

@@ -36,6 +36,13 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key) })
     }
 
+    /// The authority of a cluster that was made earlier.
+    pub(crate) fn open(layout: &Layout) -> Result<Self, ClusterError> {
+        let path = layout.ca_key();
+        let pem = std::fs::read_to_string(&path).map_err(ClusterError::file("read", &path))?;
+        Ok(Self { issuer: Issuer::new(authority_params()?, KeyPair::from_pem(&pem)?) })
+    }
+
     /// Writes the keystore of a broker: its certificate, then its private key.
     pub(crate) fn issue(&self, id: i32, host: IpAddr, keystore: &Path) -> Result<(), ClusterError> {
         let mut names =

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use minisr_cluster::{Cluster, ClusterError, ClusterOptions, FlushPolicy, Ports, default_directory};
 
-use crate::{elect, status};
+use crate::{elect, reassign, status};
 
 /// Runs a local cluster of minisr brokers for play and for tests.
 #[derive(Debug, Parser)]
@@ -65,6 +65,41 @@ enum Command {
     },
     /// Give partitions back to their preferred leaders, or (--unclean) any leader to those that cannot have a safe one
     ElectLeaders(elect::ElectLeaders),
+    /// Add a broker to the running cluster; it follows the controller quorum until it is promoted
+    Add {
+        /// How many
+        #[arg(default_value_t = 1)]
+        count: usize,
+    },
+    /// Move everything away from a broker, stop it and make the cluster forget it
+    Remove {
+        /// Broker id
+        broker: i32,
+        /// How long its replicas may take to move
+        #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
+        wait_max: u64,
+    },
+    /// Make a broker a voter of the controller quorum
+    Promote {
+        /// Broker id
+        broker: i32,
+    },
+    /// Take a broker's vote in the controller quorum away
+    Demote {
+        /// Broker id
+        broker: i32,
+    },
+    /// Change which brokers hold a partition (or list, or cancel such changes)
+    Reassign(reassign::Reassign),
+    /// Give a topic more partitions
+    AddPartitions {
+        /// The topic
+        #[arg(long, value_name = "NAME")]
+        topic: String,
+        /// How many it shall have in all
+        #[arg(long, value_name = "N")]
+        partitions: i32,
+    },
     /// Kill all brokers and remove what `up` made (the whole directory if `up` made it)
     Down,
 }
@@ -162,6 +197,20 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Resume { broker } => each(dir, broker, async |cluster, id| cluster.resume(id)).await,
         Command::Wipe { broker } => each(dir, broker, async |cluster, id| cluster.wipe(id)).await,
         Command::ElectLeaders(asked) => elect::run(&Cluster::open(dir)?, &asked).await,
+        Command::Add { count } => {
+            let (cluster, _lock) = open(dir)?;
+            reassign::add(&cluster, count).await
+        }
+        Command::Remove { broker, wait_max } => {
+            let (cluster, _lock) = open(dir)?;
+            reassign::remove(&cluster, broker, wait_max).await
+        }
+        Command::Promote { broker } => reassign::vote(&Cluster::open(dir)?, broker, true).await,
+        Command::Demote { broker } => reassign::vote(&Cluster::open(dir)?, broker, false).await,
+        Command::Reassign(asked) => reassign::reassign(&Cluster::open(dir)?, &asked).await,
+        Command::AddPartitions { topic, partitions } => {
+            reassign::add_partitions(&Cluster::open(dir)?, &topic, partitions).await
+        }
         Command::Down => {
             let (cluster, lock) = open(dir)?;
             drop(lock);

@@ -54,7 +54,7 @@ impl std::fmt::Display for BrokerState {
 /// with [`keep_dir`](crate::ClusterOptions::keep_dir)). A cluster that was detached or opened is left alone by drop.
 pub struct Cluster {
     pub(crate) layout: Layout,
-    pub(crate) description: Description,
+    pub(crate) description: Mutex<Description>,
     pub(crate) ready_timeout: Duration,
     pub(crate) brokers: Mutex<Vec<Slot>>,
     pub(crate) ownership: Mutex<Ownership>,
@@ -95,7 +95,7 @@ impl Cluster {
             .collect();
         Ok(Self {
             layout,
-            description,
+            description: Mutex::new(description),
             ready_timeout: Duration::from_secs(30),
             brokers: Mutex::new(brokers),
             ownership: Mutex::new(Ownership { watchdog: None, remove_dir: false }),
@@ -144,29 +144,35 @@ impl Cluster {
     }
 
     /// The ids of the brokers, ascending.
-    pub fn ids(&self) -> std::ops::RangeInclusive<i32> {
-        1..=self.description.ports.len() as i32
+    pub fn ids(&self) -> std::vec::IntoIter<i32> {
+        lock(&self.description).ids().into_iter()
     }
 
     /// The cluster's id.
-    pub fn cluster_id(&self) -> &str {
-        &self.description.cluster_id
+    pub fn cluster_id(&self) -> String {
+        lock(&self.description).cluster_id.clone()
     }
 
     /// The ports of a broker.
     pub fn ports(&self, id: i32) -> Result<BrokerPorts, ClusterError> {
         self.check(id)?;
-        Ok(self.description.ports[id as usize - 1])
+        Ok(lock(&self.description).ports[id as usize - 1])
     }
 
     /// The QUIC addresses of all brokers.
     pub fn bootstrap_quic(&self) -> Vec<SocketAddr> {
-        self.description.ports.iter().map(|ports| SocketAddr::new(self.description.host, ports.quic)).collect()
+        self.addresses(|ports| ports.quic)
     }
 
     /// The TCP addresses of all brokers.
     pub fn bootstrap_tcp(&self) -> Vec<SocketAddr> {
-        self.description.ports.iter().map(|ports| SocketAddr::new(self.description.host, ports.tcp)).collect()
+        self.addresses(|ports| ports.tcp)
+    }
+
+    fn addresses(&self, port: impl Fn(&BrokerPorts) -> u16) -> Vec<SocketAddr> {
+        let description = lock(&self.description);
+        let address = |id: i32| SocketAddr::new(description.host, port(&description.ports[id as usize - 1]));
+        description.ids().into_iter().map(address).collect()
     }
 
     /// The certificate authority that clients must trust, PEM.
@@ -218,7 +224,7 @@ impl Cluster {
     /// Whether a running broker has said, in its present life, that it is registered and unfenced.
     pub fn is_ready(&self, id: i32) -> bool {
         let out = fs::read_to_string(self.layout.out(id)).unwrap_or_default();
-        self.life(id) != Life::Gone && self.description.driver.is_ready(&out)
+        self.life(id) != Life::Gone && lock(&self.description).driver.is_ready(&out)
     }
 
     /// SIGKILL. Returns at once; the process is gone within moments.
@@ -346,12 +352,13 @@ impl Cluster {
 
     pub(crate) fn launch(&self, id: i32) -> Result<(), ClusterError> {
         let layout = &self.layout;
-        let driver = self.description.driver;
+        let description = lock(&self.description).clone();
+        let driver = description.driver;
         let _ = fs::remove_file(layout.ended(id));
         let child = process::spawn(
-            &self.description.binary,
+            &description.binary,
             &driver.arguments(layout, id),
-            &self.description.environment,
+            &description.environment,
             &layout.out(id),
             &layout.log(id),
         )?;
@@ -403,10 +410,11 @@ impl Cluster {
     }
 
     fn check(&self, id: i32) -> Result<(), ClusterError> {
-        if self.ids().contains(&id) {
+        if self.ids().any(|known| known == id) {
             return Ok(());
         }
-        Err(ClusterError::NoSuchBroker { id, brokers: self.description.ports.len() })
+        let known: Vec<String> = self.ids().map(|id| id.to_string()).collect();
+        Err(ClusterError::NoSuchBroker { id, brokers: known.join(", ") })
     }
 
     fn demand(&self, id: i32, allowed: &[BrokerState], wanted: &'static str) -> Result<(), ClusterError> {

@@ -69,12 +69,12 @@ pub enum ClusterError {
     #[error("{0}")]
     Option(String),
     /// The cluster has no such broker.
-    #[error("there is no broker {id}; this cluster has brokers 1 to {brokers}")]
+    #[error("there is no broker {id}; this cluster has brokers {brokers}")]
     NoSuchBroker {
         /// The id asked for.
         id: i32,
-        /// How many brokers there are.
-        brokers: usize,
+        /// Which brokers there are.
+        brokers: String,
     },
     /// The broker is not in a state in which this can be done.
     #[error("broker {id} is {state}, so it cannot be {wanted}")]

@@ -1,5 +1,6 @@
 //! Where a cluster keeps its things, and the description from which a later command finds it again.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
@@ -29,8 +30,19 @@ pub(crate) struct Description {
     pub driver: Driver,
     pub binary: PathBuf,
     pub host: IpAddr,
+    /// Of broker 1, 2 and so on, removed ones included: an id is never used again.
     pub ports: Vec<BrokerPorts>,
+    /// Brokers that were removed.
+    #[serde(default)]
+    pub removed: BTreeSet<i32>,
     pub environment: Vec<(String, String)>,
+}
+
+impl Description {
+    /// The brokers that belong to the cluster, ascending.
+    pub fn ids(&self) -> Vec<i32> {
+        (1..=self.ports.len() as i32).filter(|id| !self.removed.contains(id)).collect()
+    }
 }
 
 /// Paths inside a cluster's directory.
@@ -122,8 +134,8 @@ impl Layout {
         if self.ours().exists() {
             return fs::remove_dir_all(&self.dir).map_err(ClusterError::file("remove", &self.dir));
         }
-        let brokers = self.read_description().map_or(0, |description| description.ports.len());
-        for id in 1..=brokers as i32 {
+        let brokers = self.read_description().map_or_else(|_| Vec::new(), |description| description.ids());
+        for id in brokers {
             let broker = self.broker(id);
             fs::remove_dir_all(&broker).map_err(ClusterError::file("remove", &broker))?;
         }

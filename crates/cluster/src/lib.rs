@@ -6,7 +6,7 @@
 //! survive the terminal and are found again through their directory ([`Cluster::open`]).
 //!
 //! ```text
-//! <dir>/cluster.json            what was asked for: ports, binary, settings (never rewritten by faults)
+//! <dir>/cluster.json            what was asked for: ports, binary, brokers added and removed (never rewritten by faults)
 //!       ca.pem  ca.key.pem      the cluster's own certificate authority
 //!       broker-<id>/broker.properties  keystore.pem  data/  broker.log  broker.out  broker.pid  broker.ended
 //! ```
@@ -21,6 +21,7 @@ mod certificates;
 mod cluster;
 mod driver;
 mod error;
+mod growth;
 mod layout;
 mod options;
 mod ports;
@@ -31,6 +32,7 @@ mod watchdog;
 pub use cluster::{BrokerState, Cluster};
 pub use driver::Driver;
 pub use error::ClusterError;
+pub use growth::RemoveError;
 pub use layout::{BrokerPorts, Layout, default_directory};
 pub use options::{ClusterOptions, FlushPolicy, Ports};
 pub use process::Usage;

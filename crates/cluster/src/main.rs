@@ -2,6 +2,7 @@
 
 mod cli;
 mod elect;
+mod reassign;
 mod status;
 
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! Making a cluster: directory, certificates, ports, settings, processes, in this order.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -34,6 +35,7 @@ impl Cluster {
                 binary: binary.clone(),
                 host: options.host,
                 ports: ports::choose(options.host, options.brokers, options.ports)?,
+                removed: BTreeSet::new(),
                 environment: options.environment.clone(),
             };
             match Self::try_start(&options, &layout, &authority, description, temporary).await {
@@ -81,7 +83,7 @@ impl Cluster {
             layout: layout.clone(),
             ready_timeout: options.ready_timeout,
             brokers: Mutex::new(description.ports.iter().map(|_| Slot::default()).collect()),
-            description,
+            description: Mutex::new(description),
             ownership: Mutex::new(Ownership { watchdog: Some(Watchdog::start(remove)?), remove_dir: remove.is_some() }),
         };
         match cluster.launch_all().await {

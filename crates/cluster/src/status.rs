@@ -98,7 +98,7 @@ async fn gather(cluster: &Cluster) -> anyhow::Result<Status> {
     let metadata = ask_any(&brokers).await?;
     Ok(Status {
         dir: cluster.dir().display().to_string(),
-        cluster_id: cluster.cluster_id().to_owned(),
+        cluster_id: cluster.cluster_id(),
         ca: cluster.ca_path().display().to_string(),
         brokers,
         controller: metadata.as_ref().map(|metadata| metadata.controller_id.0).filter(|id| *id >= 0),
