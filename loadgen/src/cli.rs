@@ -27,6 +27,12 @@ pub struct Cli {
 pub enum Command {
     /// Measure every cell of acks × replication factor × min.insync.replicas (the default)
     Sweep(Box<SweepArguments>),
+    /// Run an experiment: a small measured story about one thing
+    Experiment {
+        /// Which
+        #[command(subcommand)]
+        which: Experiment,
+    },
     /// Write report.html again from the files of a run
     Report {
         /// Directory of the run, or the directory that holds runs: then the newest
@@ -43,6 +49,33 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// The experiments.
+#[derive(Debug, Subcommand)]
+pub enum Experiment {
+    /// Count ISR shrinks and expansions under replica.lag.max.messages (lag ≥ N, lag > N) and under the rule of time
+    IsrShuttle(IsrShuttleArguments),
+}
+
+/// Flags of the experiment isr-shuttle.
+#[derive(Debug, Clone, Args)]
+pub struct IsrShuttleArguments {
+    /// N; batches of N and of N + 1 records are sent
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub limit: u64,
+    /// Batches of each size under each policy
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub batches: u32,
+    /// Milliseconds from one batch to the next
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 50)]
+    pub interval_ms: u64,
+    /// Directory for runs
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub output: PathBuf,
+    /// Name of the run's directory [default: date and time, UTC, and the experiment's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 /// Flags of the sweep. Lists are separated by commas.

@@ -21,6 +21,7 @@ pub mod compare;
 pub mod consumer;
 pub mod driver;
 pub mod environment;
+pub mod experiment;
 pub mod load;
 pub mod offsets;
 pub mod outcome;

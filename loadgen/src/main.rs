@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use minisr_loadgen::cli::{Cli, Command};
+use minisr_loadgen::cli::{Cli, Command, Experiment};
+use minisr_loadgen::experiment::isr_shuttle;
 use minisr_loadgen::settings::Settings;
 use minisr_loadgen::{compare, report, sweep};
 use tracing_subscriber::EnvFilter;
@@ -36,9 +37,16 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let arguments = match cli.command {
         None => cli.sweep,
         Some(Command::Sweep(arguments)) => *arguments,
+        Some(Command::Experiment { which: Experiment::IsrShuttle(arguments) }) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            return runtime.block_on(isr_shuttle::run(&arguments));
+        }
         Some(Command::Report { directory }) => {
             let run = report::files::find_run(&directory)?;
-            report::html::write(&run)?;
+            match report::shuttle::is_one(&run) {
+                true => report::shuttle::write_page(&run)?,
+                false => report::html::write(&run)?,
+            }
             println!("{}", run.join("report.html").display());
             return Ok(ExitCode::SUCCESS);
         }

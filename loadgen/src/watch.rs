@@ -188,7 +188,8 @@ pub async fn look_until(
     (watcher, lag_max)
 }
 
-fn partition_views(view: &ClusterView, topic: &str) -> BTreeMap<i32, PartitionView> {
+/// What a view says about the partitions of a topic.
+pub fn partition_views(view: &ClusterView, topic: &str) -> BTreeMap<i32, PartitionView> {
     let Some(topic) = view.topics.get(topic) else { return BTreeMap::new() };
     let views = topic.partitions.iter().map(|(&partition, info)| {
         let mut isr = info.isr.clone();

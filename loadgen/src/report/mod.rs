@@ -19,6 +19,7 @@ pub mod files;
 pub mod hgrm;
 pub mod hlog;
 pub mod html;
+pub mod shuttle;
 pub mod table;
 
 use std::fs;

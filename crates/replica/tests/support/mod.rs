@@ -92,6 +92,8 @@ pub struct Cluster {
     pub produced: BTreeMap<Ticket, Result<Appended, AppendError>>,
     pub fetched: BTreeMap<Ticket, FetchReply>,
     pub notices: Vec<(BrokerId, Notice)>,
+    /// The newest fetch that each broker sent.
+    pub last_fetch: BTreeMap<BrokerId, (FetcherId, u64)>,
     /// Fetches that followers have sent so far.
     pub fetches_sent: usize,
     peer_fetches: BTreeMap<Ticket, (BrokerId, FetcherId, u64)>,
@@ -119,6 +121,7 @@ impl Cluster {
             produced: BTreeMap::new(),
             fetched: BTreeMap::new(),
             notices: Vec::new(),
+            last_fetch: BTreeMap::new(),
             fetches_sent: 0,
             peer_fetches: BTreeMap::new(),
             lost: Vec::new(),
@@ -423,6 +426,7 @@ impl Cluster {
                     }
                 },
                 Output::SendFetch { fetcher, correlation, request } => {
+                    self.last_fetch.insert(id, (fetcher, correlation));
                     self.fetches_sent += 1;
                     self.in_transit.push_back(Message::Fetch { from: id, fetcher, correlation, request });
                 }
