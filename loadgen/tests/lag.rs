@@ -66,7 +66,7 @@ async fn lag_of_a_paused_and_of_a_killed_follower_is_told_with_its_reason() {
     let follower = story.a_follower().await;
 
     story.cluster.pause(follower).expect("paused");
-    story.until("isr_shrink", &format!(": {follower} stuck, lacked")).await;
+    story.until("isr_shrink", &format!(": {follower} stuck")).await;
     story.until("replica_stuck", &format!("{follower} stuck")).await;
     story.cluster.resume(follower).expect("resumed");
     story.until("isr_expand", &format!(": {follower} caught-up")).await;

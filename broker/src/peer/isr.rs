@@ -8,6 +8,9 @@ use crate::shard::ShardHandle;
 
 pub(super) async fn propose(control: ControlHandle, shard: ShardHandle, proposal: AlterPartition) {
     let AlterPartition { partition, correlation, leader: proposing, .. } = proposal;
+    if !proposal.dropped.is_empty() {
+        tracing::info!(?partition, dropped = ?proposal.dropped, "in-sync replicas lag and are to leave");
+    }
     let command = Command::AlterPartition {
         key: partition,
         broker: proposal.leader,
