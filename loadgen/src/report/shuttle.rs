@@ -62,6 +62,13 @@ impl Run {
         self.manifest.pointer(&format!("/settings/{name}")).map_or_else(|| "?".to_owned(), ToString::to_string)
     }
 
+    /// A sentence about times that say little, if they do.
+    fn caution(&self) -> Option<&'static str> {
+        let unoptimised =
+            self.manifest.pointer("/environment/optimised_build") == Some(&serde_json::Value::Bool(false));
+        unoptimised.then_some("Made with a build without optimisation: the counts hold, the times say nothing.")
+    }
+
     fn title(&self, cell: &Row) -> String {
         let policy = Policy::ALL.into_iter().find(|policy| Some(policy.name()) == cell.text("policy"));
         policy.map_or_else(|| "?".to_owned(), |policy| policy.title(self.limit()))
@@ -131,6 +138,9 @@ pub fn text(run: &Run) -> String {
         writeln!(text, "{:<20}{batch:>12}{shrinks:>14}{expansions:>16}{isr_min:>14}{ack:>12}{mark}", run.title(cell))
             .expect("string");
     }
+    if let Some(caution) = run.caution() {
+        writeln!(text, "\n{caution}").expect("string");
+    }
     text
 }
 
@@ -157,6 +167,9 @@ fn page(run: &Run) -> String {
         escape(&facts)
     )
     .expect("string");
+    if let Some(caution) = run.caution() {
+        writeln!(html, "<p class=\"note\">{caution}</p>").expect("string");
+    }
     writeln!(
         html,
         "<section><h2>ISR changes by rule and batch size</h2>\n<p class=\"note\">Until 0.9 Kafka dropped a follower that lacked too many records (<code>replica.lag.max.messages</code>, here N = {limit}). One batch at the limit puts every healthy follower beyond it the moment it is appended; their next fetches bring them back, one proposal at a time. Kafka gave the rule up for one of time (KIP-16). The counts are the leader's own.</p>\n{}</section>",
