@@ -52,18 +52,31 @@ impl Schedule {
         self.start_ns + (index as f64 * 1e9 / self.rate_records_s).round() as u64
     }
 
+    /// Time between two records.
+    pub fn interval_ns(&self) -> u64 {
+        (1e9 / self.rate_records_s) as u64
+    }
+
     /// How many records are planned within `seconds`.
     pub fn records_within(&self, seconds: f64) -> u64 {
         (seconds * self.rate_records_s).round() as u64
     }
 }
 
-/// Wakes at an instant, to some ten microseconds. The runtime's own timer has a resolution of a millisecond, which is
-/// many times the latencies that are measured here; a kernel timer read through the runtime's poll has not.
+/// Wakes at an instant, to some microseconds. The runtime's own timer has a resolution of a millisecond, which is many
+/// times the latencies that are measured here; a kernel timer read through the runtime's poll has not. Waking a core
+/// that sleeps still takes some thirty microseconds, which a response time would show as the system's; so where there
+/// is time between two instants the timer is set early and the rest is spent awake, letting others run.
 pub struct Pacer {
     timer: AsyncFd<Timer>,
     clock: Clock,
+    early_ns: u64,
 }
+
+/// Longest time spent awake for one instant.
+const EARLY_NS_MAX: u64 = 60_000;
+/// Share of the time between two instants that may be spent awake: one part of this.
+const AWAKE_PART: u64 = 15;
 
 struct Timer(TimerFd);
 
@@ -74,12 +87,14 @@ impl AsRawFd for Timer {
 }
 
 impl Pacer {
-    /// A pacer on the current runtime.
-    pub fn new(clock: Clock) -> io::Result<Pacer> {
+    /// A pacer on the current runtime, for instants `interval_ns` apart. At high rates it is not early at all: there
+    /// the core does not sleep, and its time belongs to what is measured.
+    pub fn new(clock: Clock, interval_ns: u64) -> io::Result<Pacer> {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         #[expect(deprecated, reason = "its successor is unsafe; the timer is owned and stays open as long as this")]
         let timer = AsyncFd::new(Timer(timer))?;
-        Ok(Pacer { timer, clock })
+        let early_ns = (interval_ns / AWAKE_PART).min(EARLY_NS_MAX);
+        Ok(Pacer { timer, clock, early_ns })
     }
 
     /// Returns at once when the instant has passed: a late generator catches up, it never skips.
@@ -89,7 +104,12 @@ impl Pacer {
             if now_ns >= instant_ns {
                 return Ok(());
             }
-            let remaining = TimeSpec::from_duration(Duration::from_nanos(instant_ns - now_ns));
+            let sleep_ns = (instant_ns - now_ns).saturating_sub(self.early_ns);
+            if sleep_ns == 0 {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let remaining = TimeSpec::from_duration(Duration::from_nanos(sleep_ns));
             self.timer.get_ref().0.set(Expiration::OneShot(remaining), TimerSetTimeFlags::empty())?;
             let mut ready = self.timer.readable().await?;
             // Reading takes the expiry off the timer; what it returns does not matter, the clock decides.
@@ -117,7 +137,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let clock = Clock::start();
-            let pacer = Pacer::new(clock).unwrap();
+            let pacer = Pacer::new(clock, 500_000).unwrap();
             for step in 1..=20 {
                 let planned_ns = step * 500_000;
                 pacer.wait_until(planned_ns).await.unwrap();

@@ -83,7 +83,7 @@ pub async fn produce_at_rate<D: Driver>(
     let backlog_end = Cell::new(None);
 
     let send = async {
-        let pacer = Pacer::new(clock)?;
+        let pacer = Pacer::new(clock, schedule.interval_ns())?;
         let mut builder = RecordBuilder::new(plan.record_size_bytes, plan.seed);
         for index in 0..records {
             let planned_ns = schedule.planned_ns(index);

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::options::{Options, Transport};
 use super::tuning;
+use minisr_client::transport::udp::QuicRuntime;
 
 const SERVER_NAME: &str = "ceiling.minisr";
 const ALPN: &[u8] = b"minisr-ceiling/1";
@@ -127,7 +128,7 @@ impl Acceptor {
                     tuning::quic_endpoint(),
                     Some(config),
                     tuning::udp_socket(any)?,
-                    Arc::new(quinn::TokioRuntime),
+                    Arc::new(QuicRuntime),
                 )?;
                 Ok(Acceptor::Quic { endpoint, connection: None })
             }
@@ -189,7 +190,7 @@ impl Connector {
                     tuning::quic_endpoint(),
                     None,
                     tuning::udp_socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?,
-                    Arc::new(quinn::TokioRuntime),
+                    Arc::new(QuicRuntime),
                 )?;
                 let connection = endpoint.connect_with(config, address, SERVER_NAME)?.await?;
                 Ok(Connector::Quic { connection, _endpoint: endpoint })

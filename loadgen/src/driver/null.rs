@@ -39,8 +39,8 @@ impl NullDriver {
     pub fn new(clock: Clock, partitions: u32, delay_ns: u64, stall: Option<Stall>) -> Result<NullDriver> {
         Ok(NullDriver {
             clock,
-            pacer: Pacer::new(clock)?,
-            send_pacer: Pacer::new(clock)?,
+            pacer: Pacer::new(clock, 0)?,
+            send_pacer: Pacer::new(clock, 0)?,
             delay_ns,
             stall,
             waiting: RefCell::default(),

@@ -22,6 +22,7 @@ pub mod quic;
 mod tcp;
 pub mod tls;
 pub mod tuning;
+pub mod udp;
 
 pub use tls::{TlsError, TlsFiles, TlsIdentity};
 

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{Connection, Endpoint, TokioRuntime};
+use quinn::{Connection, Endpoint};
 
 use crate::transport::tls::TlsError;
+use crate::transport::udp::QuicRuntime;
 use crate::transport::{Address, ByteStream, DialError, ReadHalf, WriteHalf, tuning};
 
 /// The connection to one broker: absent, open, or lost and to be replaced by the next who asks.
@@ -84,7 +85,7 @@ impl QuicDialer {
         }
         let any: SocketAddr = if ipv6 { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() };
         let socket = tuning::udp_socket(any)?;
-        let endpoint = Endpoint::new(tuning::quic_endpoint(), None, socket, Arc::new(TokioRuntime))?;
+        let endpoint = Endpoint::new(tuning::quic_endpoint(), None, socket, Arc::new(QuicRuntime))?;
         endpoints.insert(ipv6, endpoint.clone());
         Ok(endpoint)
     }
@@ -99,5 +100,5 @@ pub fn listen(address: SocketAddr, tls: rustls::ServerConfig) -> std::io::Result
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     server.transport_config(tuning::quic_transport());
     let socket = tuning::udp_socket(address)?;
-    Endpoint::new(tuning::quic_endpoint(), Some(server), socket, Arc::new(TokioRuntime))
+    Endpoint::new(tuning::quic_endpoint(), Some(server), socket, Arc::new(QuicRuntime))
 }
