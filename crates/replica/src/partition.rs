@@ -102,8 +102,12 @@ impl<D: Disk> Partition<D> {
         config: &Config,
     ) -> Result<Self, PartitionError> {
         let directory = root.join(directory_name(topic, key.partition));
-        disk.create_dir_all(&directory)
-            .map_err(|source| checkpoint::CheckpointError::Io { name: directory.display().to_string(), source })?;
+        let io = |source| checkpoint::CheckpointError::Io { name: directory.display().to_string(), source };
+        // What is left of a deleted namesake whose removal failed may not become part of this log (trap 21).
+        if disk.exists(&directory).map_err(io)? {
+            disk.remove_dir_all(&directory).map_err(io)?;
+        }
+        disk.create_dir_all(&directory).map_err(io)?;
         // Synced, since a log without a known topic id may not be used again after a power loss (trap 21).
         let metadata = PartitionMetadata { topic_id: key.topic.0 }.encode();
         checkpoint::write(disk, &directory, checkpoint::PARTITION_METADATA, metadata.as_bytes(), Durability::Synced)?;
