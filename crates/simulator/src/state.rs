@@ -39,15 +39,25 @@ pub struct Replica {
     pub view: Option<PartitionDescription>,
     /// Its epochs and producers, as its shard has them.
     pub bookkeeping: Bookkeeping,
+    /// `min.insync.replicas`, as its broker knows it.
+    pub min_isr: usize,
     /// Everything below is on stable storage, last the shard said.
     pub flushed: Offset,
-    /// An injected loss cut its log, and it has not been in the ISR under a newer registration since.
+    /// An injected loss cut its log, and its broker has not registered since: until it does, others may count on what
+    /// it had reported before.
     pub damaged: bool,
 }
 
 impl Default for Replica {
     fn default() -> Self {
-        Self { log: Vec::new(), view: None, bookkeeping: Bookkeeping::default(), flushed: Offset::ZERO, damaged: false }
+        Self {
+            log: Vec::new(),
+            view: None,
+            bookkeeping: Bookkeeping::default(),
+            min_isr: 0,
+            flushed: Offset::ZERO,
+            damaged: false,
+        }
     }
 }
 
@@ -111,14 +121,13 @@ impl State {
     pub fn topic(&self, partition: TopicPartition) -> Option<&Arc<Topic>> {
         self.image.topic(partition.topic)
     }
+}
 
-    /// `min.insync.replicas` of a partition, as committed; 0 when it does not exist.
-    #[must_use]
-    pub fn min_isr(&self, partition: TopicPartition) -> usize {
-        self.topic(partition)
-            .and_then(|topic| Some(topic.min_insync_replicas(topic.partition(partition.partition)?)))
-            .unwrap_or(0)
-    }
+/// `min.insync.replicas` of a partition; 0 when it does not exist.
+#[must_use]
+pub fn min_isr(image: &Image, partition: TopicPartition) -> usize {
+    let topic = image.topic(partition.topic);
+    topic.and_then(|it| Some(it.min_insync_replicas(it.partition(partition.partition)?))).unwrap_or(0)
 }
 
 /// One thing that happened in a step.

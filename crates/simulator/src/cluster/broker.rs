@@ -1,7 +1,7 @@
 //! A broker process: the glue around a shard, as the real broker has it. Registration, heartbeats, metadata in order,
 //! fetches and ISR proposals carried out, syncs that take time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub struct Broker {
     /// Whether power was lost since the last start.
     pub(super) power_lost: bool,
     pub(super) mirrors: BTreeMap<TopicPartition, Mirror>,
+    /// Remains of deleted topics: a power loss may have undone a part of their removal.
+    pub(super) remains: BTreeSet<TopicPartition>,
 }
 
 /// A running process.
@@ -57,6 +59,8 @@ pub struct Running {
     pub(super) image: Image,
     known_index: u64,
     tick_at: Option<u64>,
+    /// The last image that the shard has seen.
+    pub(super) shown: Arc<Image>,
     /// Images that reach the shard together with the next event.
     held: Vec<ShardEvent>,
     waiting: BTreeMap<u64, Waiting>,
@@ -97,6 +101,7 @@ impl Broker {
             must_keep: BTreeMap::new(),
             power_lost: false,
             mirrors: BTreeMap::new(),
+            remains: BTreeSet::new(),
         }
     }
 }
@@ -129,7 +134,7 @@ impl Cluster {
     pub(super) fn start_broker(&mut self, id: BrokerId) {
         let kept = {
             let broker = self.brokers.get_mut(&id).expect("a broker of this cluster");
-            if broker.run.is_some() {
+            if broker.run.is_some() || self.broken.contains(&id) {
                 return;
             }
             broker.life += 1;
@@ -154,6 +159,7 @@ impl Cluster {
             known_index: image.version(),
             image: image.clone(),
             tick_at: None,
+            shown: Arc::new(Image::new()),
             held: Vec::new(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
@@ -413,7 +419,11 @@ impl Cluster {
         let broker = self.brokers.get_mut(&id).expect("a broker of this cluster");
         let Some(run) = broker.run.as_mut() else { return };
         let mut outputs = Vec::new();
-        let events = std::mem::take(&mut run.held).into_iter().chain(events);
+        let events: Vec<ShardEvent> = std::mem::take(&mut run.held).into_iter().chain(events).collect();
+        let images = events.iter().filter_map(|it| if let ShardEvent::Image(image) = it { Some(image) } else { None });
+        if let Some(image) = images.last() {
+            run.shown = Arc::clone(image);
+        }
         run.shard.step_batch(Millis(self.now), events, &mut broker.disk, &mut outputs);
         self.steps += 1;
         self.observe(id, &outputs);

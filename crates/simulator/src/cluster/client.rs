@@ -299,6 +299,13 @@ impl Cluster {
         }
     }
 
+    /// The topic is another one now: consumers begin at its beginning.
+    pub(super) fn forget_positions(&mut self) {
+        for consumer in &mut self.consumers {
+            consumer.positions.iter_mut().for_each(|it| *it = Offset::ZERO);
+        }
+    }
+
     /// A consumer's next fetch.
     pub(super) fn consume(&mut self, index: usize) {
         let mut roll = self.roll("consume", index as u64);
@@ -323,6 +330,9 @@ impl Cluster {
         let Some(Response::Fetched(reply)) = answer else { return };
         // Logs begin at 0 here, so a refused offset means a leader whose high watermark has not caught up: try again.
         let Some(Ok(fetched)) = reply.partitions.first().map(|it| &it.result) else { return };
+        if reply.partitions.first().is_none_or(|it| it.partition.topic != self.topic) {
+            return;
+        }
         if let Some(last) = batches_of(&fetched.records).last() {
             let records = last.end.0 - consumer.positions[slot].0;
             consumer.positions[slot] = last.end;
@@ -342,6 +352,9 @@ impl Cluster {
                 self.producers[index].final_batches[slot] = Some(false);
                 self.enqueue(index, slot, 1, true);
             }
+        }
+        if !self.broken.is_empty() {
+            return;
         }
         // Where nobody may lead, nothing can be settled any more.
         let dead: Vec<usize> = (0..self.plan.partitions as usize)

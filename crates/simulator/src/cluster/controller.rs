@@ -42,6 +42,16 @@ impl Controller {
             applied: BTreeMap::new(),
         }
     }
+
+    /// Whether a topic is about to be created, deleted or configured.
+    pub(super) fn is_changing_topics(&self) -> bool {
+        self.pipeline.iter().any(|(command, _)| {
+            matches!(
+                command,
+                Command::CreateTopic { .. } | Command::DeleteTopic { .. } | Command::AlterTopicConfigs { .. }
+            )
+        })
+    }
 }
 
 impl Cluster {
@@ -121,6 +131,9 @@ impl Cluster {
         self.controller.images.push(Arc::new(self.controller.image.clone()));
         self.state.image = self.controller.image.clone();
         self.note_commit(&before);
+        if result.is_ok() {
+            self.note_registration(&command);
+        }
         if let Ok(minisr_logic::metadata::Reply::ProducerIds { first, len }) = result {
             self.facts.push(Fact::ProducerIds { first, len });
         }
@@ -142,9 +155,20 @@ impl Cluster {
         }
     }
 
-    /// Replicas that are out of a committed ISR are no longer vouched for, once their broker has registered in its
-    /// present life: until then a proposal that was made about the life before may still bring them back, with what
-    /// that life had reported. Elections and changes are counted.
+    /// From the registration of its present life on, a broker answers for what its logs hold: registering took the
+    /// seats that it could not answer for, and a proposal about an earlier life is refused. Until then what a loss took
+    /// is excused, since others may still count on what the life before had reported.
+    fn note_registration(&mut self, command: &Command) {
+        let Command::RegisterBroker { id, incarnation, .. } = command else { return };
+        let process = self.brokers.get(id).and_then(|broker| broker.run.as_ref());
+        if process.is_some_and(|run| run.incarnation == *incarnation) {
+            for (_, replica) in self.state.replicas.iter_mut().filter(|(place, _)| place.1 == *id) {
+                replica.damaged = false;
+            }
+        }
+    }
+
+    /// Elections and changes are counted.
     fn note_commit(&mut self, before: &Image) {
         let after = self.controller.image.clone();
         for (key, new) in after.partitions() {
@@ -157,14 +181,6 @@ impl Cluster {
             }
             if new.leader.is_some() && old.leader.is_none() && !old.elr.is_empty() {
                 self.count("elr-elections", 1);
-            }
-            for id in new.replicas.iter().filter(|id| !new.isr.contains(id)) {
-                let process = self.brokers.get(id).and_then(|broker| broker.run.as_ref());
-                let is_known =
-                    after.broker(*id).zip(process).is_some_and(|(it, run)| it.incarnation == run.incarnation);
-                if let Some(replica) = self.state.replicas.get_mut(&(key, *id)).filter(|_| is_known) {
-                    replica.damaged = false;
-                }
             }
         }
     }

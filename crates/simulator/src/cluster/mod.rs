@@ -7,6 +7,7 @@
 mod broker;
 mod client;
 mod controller;
+mod core;
 pub mod faults;
 mod message;
 mod network;
@@ -15,9 +16,9 @@ mod script;
 
 pub use message::MessageKind;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use minisr_logic::metadata::{Assignment, Command};
+use minisr_logic::metadata::Command;
 use minisr_logic::{BrokerId, TopicId, TopicPartition};
 use minisr_replica::{Event as ShardEvent, PartitionDescription};
 use minisr_storage::disk::memory::MemorySync;
@@ -36,7 +37,7 @@ use crate::schedule::{self, Action, Effect, Node};
 use crate::state::{Fact, Place, State, Step};
 use crate::trace::{Keep, Trace};
 
-/// The one topic.
+/// The one topic. Whenever it is created anew, its id is one higher.
 const TOPIC: TopicId = TopicId(0x7 << 64 | 1);
 const TOPIC_NAME: &str = "t";
 
@@ -57,6 +58,7 @@ enum Event {
     Sessions,
     ControllerUp,
     Mend { from: Node, to: Node },
+    EnsureTopic,
     DrawFault,
     DrawProduce { producer: u32 },
     Act(Action),
@@ -93,6 +95,10 @@ pub struct Cluster {
     trace: Trace,
     counts: BTreeMap<&'static str, u64>,
     steps: u64,
+    /// The topic that clients use.
+    topic: TopicId,
+    /// Brokers that stay down until everything is healed.
+    broken: BTreeSet<BrokerId>,
     /// No more faults and no more load.
     healed: bool,
     power_lost: bool,
@@ -151,6 +157,8 @@ impl Cluster {
             trace: Trace::new(keep),
             counts: BTreeMap::new(),
             steps: 0,
+            topic: TOPIC,
+            broken: BTreeSet::new(),
             healed: false,
             power_lost: false,
             plants_violation: false,
@@ -191,7 +199,8 @@ impl Cluster {
     fn run_all(&mut self) {
         self.begin();
         self.run_until(|it| it.now >= it.plan.safety_ms + START_MS);
-        self.heal();
+        self.heal_core();
+        self.heal_rest();
         let deadline = self.now + self.plan.convergence_ms();
         self.run_until(|it| it.now >= deadline || it.is_quiet());
         self.write_once_more();
@@ -212,17 +221,7 @@ impl Cluster {
         self.run_until(|it| {
             it.now >= START_MS || it.controller.image.brokers().filter(|b| b.is_active()).count() == brokers
         });
-        let create = Command::CreateTopic {
-            name: TOPIC_NAME.to_owned(),
-            topic_id: TOPIC,
-            assignment: Assignment::Automatic {
-                partitions: self.plan.partitions,
-                replication_factor: self.plan.replication_factor,
-            },
-            configs: BTreeMap::new(),
-            default_min_insync_replicas: self.plan.min_insync_replicas,
-        };
-        self.propose(create, None);
+        self.ensure_topic();
         self.run_until(|it| it.controller.image.topic(TOPIC).is_some() || it.now >= START_MS);
         self.add_clients();
         self.begin_script();
@@ -266,7 +265,10 @@ impl Cluster {
             Event::Commit => self.commit(),
             Event::Sessions => self.expire_sessions(),
             Event::ControllerUp => self.controller_rises(),
+            // Healing has undone every cut; those of a part that stays broken are no fault's.
+            Event::Mend { .. } if self.healed => {}
             Event::Mend { from, to } => self.network.mend(from, to),
+            Event::EnsureTopic => self.ensure_topic(),
             Event::DrawFault => self.draw_fault(),
             Event::DrawProduce { producer } => self.draw_produce(producer),
             Event::Act(action) => self.act(action),
@@ -405,7 +407,9 @@ impl Cluster {
 
     /// Whether everything is back and every client has its answers.
     fn is_quiet(&self) -> bool {
-        unfinished(&self.state, self.power_lost).is_none() && self.producers.iter().all(Producer::is_idle)
+        self.controller.image.topic(self.topic).is_some()
+            && unfinished(&self.state, self.power_lost).is_none()
+            && self.producers.iter().all(Producer::is_idle)
     }
 
     /// The last checks, on a healed cluster without load.
@@ -428,7 +432,7 @@ impl Cluster {
     }
 
     fn key(&self, index: usize) -> TopicPartition {
-        TopicPartition { topic: TOPIC, partition: i32::try_from(index).expect("few partitions") }
+        TopicPartition { topic: self.topic, partition: i32::try_from(index).expect("few partitions") }
     }
 }
 

@@ -108,9 +108,31 @@ impl Cluster {
             }
         }
         let now = minisr_logic::Millis(self.now);
-        let described = self.running(id).shard.describe(now);
+        let mut described = self.running(id).shard.describe(now);
+        described.retain(|it| !self.brokers[&id].remains.contains(&it.partition));
+        self.forget_absent(id, described.iter().map(|it| it.partition).collect());
         for view in described {
             self.observe_view(id, view);
+        }
+    }
+
+    /// A replica that its broker no longer hosts: its topic was deleted, and its files with it.
+    fn forget_absent(&mut self, id: BrokerId, hosted: Vec<TopicPartition>) {
+        let gone = |place: &Place, it: &crate::state::Replica| {
+            place.1 == id && it.view.is_some() && hosted.binary_search(&place.0).is_err()
+        };
+        let gone: Vec<Place> =
+            self.state.replicas.iter().filter(|(place, it)| gone(place, it)).map(|(place, _)| *place).collect();
+        self.forget(gone);
+    }
+
+    fn forget(&mut self, gone: Vec<Place>) {
+        for place in gone {
+            let Some(replica) = self.state.replicas.remove(&place) else { continue };
+            if let Some(broker) = self.brokers.get_mut(&place.1) {
+                broker.mirrors.remove(&place.0);
+            }
+            self.facts.push(Fact::Cut { place, entries: replica.log, high_watermark: Offset::ZERO, injected: true });
         }
     }
 
@@ -119,7 +141,10 @@ impl Cluster {
         (view.lagging, view.size_bytes, view.waiting_acks) = (Vec::new(), 0, 0);
         let place = (view.partition, id);
         let replica = self.state.replicas.entry(place).or_default();
-        // After a start a broker may know of less than its disk holds for certain; only a cut takes from that.
+        replica.min_isr = self.brokers[&id].run.as_ref().map_or(0, |run| crate::state::min_isr(&run.shown, place.0));
+        // What was on stable storage once stays there until it is cut (see `cut` and `reread`), so this may not fall. A
+        // broker may know of less after a start, and is not asked to remember; if it claimed *more* than is there, the
+        // next power loss would show it, since the disk forgets what was not synced.
         replica.flushed = replica.flushed.min(replica.end()).max(view.flushed);
         if replica.end() > view.log_end {
             let high_watermark = replica.view.as_ref().map_or(Offset::ZERO, |it| it.high_watermark);
@@ -159,6 +184,7 @@ impl Cluster {
         let Some(replica) = self.state.replicas.get_mut(&place) else { return };
         let keep = replica.log.partition_point(|it| it.end <= to);
         let entries = replica.log.split_off(keep);
+        replica.flushed = replica.flushed.min(replica.end());
         if let Some(mirror) = self.brokers.get_mut(&place.1).and_then(|it| it.mirrors.get_mut(&place.0)) {
             mirror.positions.truncate(keep);
         }
@@ -182,10 +208,18 @@ impl Cluster {
     /// After a start: the logs as recovered, compared with what they were.
     pub(super) fn observe_recovery(&mut self, id: BrokerId) {
         let now = minisr_logic::Millis(self.now);
-        let described = self.running(id).shard.describe(now);
+        // Of a deleted topic anything may be left, and nobody asks for it any more.
+        let image = &self.controller.image;
+        let deleted = |it: &TopicPartition| image.topic(it.topic).is_none();
+        let mut described = self.brokers[&id].run.as_ref().map(|run| run.shard.describe(now)).unwrap_or_default();
+        let remains = described.iter().map(|it| it.partition).filter(deleted).collect();
+        let gone = self.state.replicas.keys().copied().filter(|place| place.1 == id && deleted(&place.0)).collect();
+        described.retain(|it| !deleted(&it.partition));
+        self.forget(gone);
         let broker = self.brokers.get_mut(&id).expect("a broker of this cluster");
         let (must_keep, injected) = (std::mem::take(&mut broker.must_keep), std::mem::take(&mut broker.power_lost));
         broker.mirrors.clear();
+        broker.remains = remains;
         // A log whose directory is gone altogether is not described.
         let mut ends: Vec<(TopicPartition, Offset)> = described.iter().map(|it| (it.partition, it.log_end)).collect();
         let known: Vec<Place> = self.state.replicas.keys().copied().filter(|place| place.1 == id).collect();
@@ -215,6 +249,8 @@ impl Cluster {
         let gone = replica.log.split_off(same);
         let back = log.len() > same;
         replica.log = log;
+        // What came back instead of it may never have been synced.
+        replica.flushed = replica.flushed.min(kept);
         self.brokers.get_mut(&place.1).expect("a broker of this cluster").mirrors.insert(place.0, mirror);
         if !gone.is_empty() {
             self.state.replicas.get_mut(&place).expect("just there").damaged = injected;

@@ -82,6 +82,7 @@ impl Doctored {
                 log: log(&[0, 0, 0]),
                 view: Some(view(role)),
                 bookkeeping,
+                min_isr: 2,
                 flushed: Offset(3),
                 damaged: false,
             };

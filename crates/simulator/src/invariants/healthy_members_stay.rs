@@ -42,7 +42,8 @@ impl Invariant for HealthyMembersStay {
                     if step.state.counts_flushed && flushed.is_some_and(|flushed| flushed < *end) {
                         continue;
                     }
-                    let last = step.state.replicas[place].below(*end).last();
+                    let Some(replica) = step.state.replicas.get(place) else { continue };
+                    let last = replica.below(*end).last();
                     if last.is_none() || last.map(|it| it.epoch) == *last_epoch {
                         self.caught_up_ms.insert((*place, *epoch, *follower), step.now_ms);
                     }

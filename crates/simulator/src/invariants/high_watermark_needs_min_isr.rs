@@ -20,7 +20,7 @@ impl Invariant for HighWatermarkNeedsMinIsr {
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         for (place, before, now) in step.views().filter(|(_, _, now)| now.role == RoleName::Leader) {
-            let min_isr = step.state.min_isr(place.0);
+            let min_isr = step.state.replicas[&place].min_isr;
             if before.is_some_and(|it| it.high_watermark < now.high_watermark) && now.isr.len() < min_isr {
                 return Err(format!(
                     "leader {place:?} raised its high watermark to {} with {:?} in sync, not {min_isr}",

@@ -35,7 +35,7 @@ impl HighWatermarkReported {
         if broker_epoch != registered {
             return;
         }
-        let replica = &step.state.replicas[place];
+        let Some(replica) = step.state.replicas.get(place) else { return };
         let Some(view) = replica.as_leader().filter(|view| *epoch == view.leader_epoch) else { return };
         // A follower that fetches past another history than the leader's has reported nothing (trap 4).
         let below = replica.below(*fetch_offset).last();

@@ -5,10 +5,12 @@
 //! [`FaultType`], and its name in [`ALL`].
 
 mod canary;
+mod configure;
 mod controller;
 mod cut;
 mod kill;
 mod pause;
+mod recreate;
 mod restart;
 mod slow;
 
@@ -46,6 +48,8 @@ pub const ALL: &[FaultType] = &[
     controller::CHANGE,
     controller::FALSE_FENCE,
     controller::PREFERRED,
+    configure::MIN_ISR,
+    recreate::RECREATE,
 ];
 
 /// The fault of a name, those included that no seed draws.
