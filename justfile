@@ -45,6 +45,10 @@ model *ARGS="--preset all":
 sim-replay SEED *ARGS:
     cargo run --locked -q -p minisr-simulator --bin minisr-sim -- --seed {{ SEED }} --trace {{ ARGS }}
 
+# run a saved story of the simulator (crates/simulator/scenarios)
+sim-story FILE *ARGS:
+    cargo run --locked -q -p minisr-simulator --bin minisr-sim -- --scenario {{ FILE }} {{ ARGS }}
+
 # a small measured story: isr-shuttle shows why the in-sync set is not judged by number of records
 experiment NAME="isr-shuttle" *ARGS: build
     {{ target }}/release/minisr-loadgen experiment {{ NAME }} {{ ARGS }}
