@@ -41,6 +41,11 @@ zoo *ARGS:
 model *ARGS="--preset all":
     cargo run --locked -q -p minisr-model --bin minisr-model -- {{ ARGS }}
 
+# measure what survives how many losses, simulated and with processes, and write it into README.md (about 8 minutes)
+durability-table *ARGS: build
+    cargo run --release --locked -q -p minisr-simulator --bin minisr-durability -- \
+        table --chaos {{ target }}/release/minisr-chaos {{ ARGS }}
+
 # replay one seed with its trace
 sim-replay SEED *ARGS:
     cargo run --locked -q -p minisr-simulator --bin minisr-sim -- --seed {{ SEED }} --trace {{ ARGS }}

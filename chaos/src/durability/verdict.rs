@@ -86,8 +86,9 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// With acks=all writing needs min.insync.replicas survivors in sync, otherwise one; reading needs one. Data that
-    /// was acknowledged by all survives as long as one copy that counted does.
+    /// With acks=all writing needs min.insync.replicas survivors in sync, with acks=1 one. With acks=0 nobody answers,
+    /// and a write is seen by reading it, below a high watermark that needs as many as acks=all. Reading needs one. Data
+    /// that was acknowledged by all survives as long as one copy that counted does.
     #[must_use]
     pub fn of(args: &DurabilityArgs) -> Self {
         let in_sync = match args.in_sync {
@@ -95,7 +96,7 @@ impl Promise {
             InSync::Minimal => args.min_insync_replicas,
         } as usize;
         let left = in_sync.saturating_sub(args.losses);
-        let needed = if args.acks == Acks::All { args.min_insync_replicas as usize } else { 1 };
+        let needed = if args.acks == Acks::Leader { 1 } else { args.min_insync_replicas as usize };
         let copy_left = args.loss == Loss::Kill || left >= 1;
         Self {
             writes_survive: Some(left >= needed),

@@ -15,6 +15,7 @@
 pub mod campaign;
 pub mod cluster;
 mod dice;
+pub mod durability;
 pub mod invariants;
 mod panics;
 pub mod plan;

@@ -73,6 +73,11 @@ impl Producer {
     pub(super) fn is_idle(&self) -> bool {
         self.slots.iter().all(|slot| slot.pending.is_empty())
     }
+
+    /// Asks anew who leads, as a client does whose connection broke; with acks=0 no answer would tell it.
+    pub(super) fn forget_leaders(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.leader = None);
+    }
 }
 
 impl Cluster {

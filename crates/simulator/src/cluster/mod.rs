@@ -8,6 +8,7 @@ mod broker;
 mod client;
 mod controller;
 mod core;
+mod durability;
 pub mod faults;
 mod message;
 mod network;
@@ -103,6 +104,8 @@ pub struct Cluster {
     healed: bool,
     power_lost: bool,
     plants_violation: bool,
+    /// What the durability table wants to know.
+    watch: Option<durability::Watch>,
 }
 
 /// What a run was like.
@@ -162,6 +165,7 @@ impl Cluster {
             healed: false,
             power_lost: false,
             plants_violation: false,
+            watch: None,
             plan,
         }
     }
@@ -395,6 +399,9 @@ impl Cluster {
             return;
         }
         let (facts, changed) = (std::mem::take(&mut self.facts), std::mem::take(&mut self.changed));
+        if let Some(watch) = &mut self.watch {
+            watch.note(&facts, &self.state);
+        }
         if self.violation.is_none() {
             let step = Step { now_ms: self.now, state: &self.state, changed: &changed, facts: &facts };
             self.violation = self.invariants.check(&step).err();
