@@ -77,6 +77,7 @@ fn lag_bootstrapping_follower_catches_up_from_an_empty_directory() {
     cluster.lose_power(2);
     cluster.run();
     assert_eq!(cluster.isr_changes(1), [(2, false, IsrReason::Fenced)]);
+    assert_eq!(cluster.isr_report(1).lagging[0].1, LagKind::Stuck, "it is dead, not catching up");
     cluster.start(2);
     cluster.hold(1, 2);
     cluster.pass(200);

@@ -21,7 +21,7 @@ const CHANGE_BYTES: usize = 8 + 8 + 4 + 4 + 1 + 1 + 8 + 4;
 /// How a follower is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LagKind {
-    /// Has sent no fetch for `replica.lag.time.max.ms`.
+    /// Has sent no fetch for `replica.lag.time.max.ms`; or is outside the ISR and fenced or stopping.
     Stuck,
     /// A member that fetches, but has not reached the log end for that time.
     Slow,

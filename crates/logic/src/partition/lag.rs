@@ -45,7 +45,7 @@ impl LagMaxMessages {
 /// How a follower is behind, by the three names of Kafka's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LagKind {
-    /// Has sent no fetch for the lag time.
+    /// Has sent no fetch for the lag time; or is outside the ISR and fenced or stopping.
     Stuck,
     /// Fetches, but has not reached the log end for the lag time.
     Slow,

@@ -448,7 +448,9 @@ impl Leader {
         let kind = |id: BrokerId, follower: &FollowerProgress| {
             let fetches = self.has_fetched_lately(now, follower);
             if !self.isr.settled().contains(&id) {
-                return Some(if fetches { LagKind::Bootstrapping } else { LagKind::Stuck });
+                // One that is fenced does not catch up, however lately it was heard from.
+                let catches_up = fetches && self.members.is_eligible(id);
+                return Some(if catches_up { LagKind::Bootstrapping } else { LagKind::Stuck });
             }
             if self.is_caught_up(now, follower, log_end) {
                 return None;
