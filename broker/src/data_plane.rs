@@ -390,6 +390,7 @@ pub(crate) fn shard_config(settings: &Settings) -> Config {
             retention_bytes: u64::try_from(settings.log_retention_bytes).ok(),
             max_message_bytes: bytes(settings.message_max_bytes),
         },
+        replica_selector: settings.replica_selector_class,
         ..Config::new(settings.node_id)
     }
 }

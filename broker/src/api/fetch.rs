@@ -50,6 +50,7 @@ pub(super) fn handle(session: &Session, head: &RequestHead, request: KafkaFetchR
     let bytes_max = usize::try_from(bytes_max).unwrap_or(0);
     let fetching = context.shard.fetch(FetchRequest {
         reader,
+        client_rack: client_rack(head.api_version, request.rack_id.as_str(), reader),
         max_wait_ms: if is_urgent { 0 } else { max_wait_ms },
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
         max_bytes: bytes_max,
@@ -91,6 +92,11 @@ fn reader(request: &KafkaFetchRequest) -> Reader {
         None if request.isolation_level == 1 => Reader::Consumer { isolation: Isolation::ReadCommitted },
         None => Reader::Consumer { isolation: Isolation::ReadUncommitted },
     }
+}
+
+/// From version 11 on a consumer can be sent to a follower (KIP-392), so followers serve it too.
+fn client_rack(version: i16, rack: &str, reader: Reader) -> Option<String> {
+    (version >= 11 && matches!(reader, Reader::Consumer { .. })).then(|| rack.to_owned())
 }
 
 fn with_every_partition_refused(
@@ -244,6 +250,7 @@ fn fetched_partition(index: i32, fetched: &Fetched, version: i16) -> PartitionDa
         .with_high_watermark(fetched.high_watermark.0)
         .with_last_stable_offset(fetched.last_stable.0)
         .with_log_start_offset(fetched.log_start.0)
+        .with_preferred_read_replica(fetched.preferred_read_replica.map_or(-1, |id| id.0).into())
         .with_records(Some(Bytes::new()));
     match fetched.diverging {
         Some(end) if version >= 12 => {

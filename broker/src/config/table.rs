@@ -6,6 +6,7 @@ use super::kinds::{Boolean, Kind, OneOf, OnePath, OptionalText, Parsed, Text, wh
 use super::{ConfigError, FlushPolicy, InterBrokerTransport};
 use minisr_logic::BrokerId;
 use minisr_logic::partition::LagComparison;
+use minisr_replica::ReplicaSelector;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -98,6 +99,14 @@ const TRANSPORT: OneOf<InterBrokerTransport> =
 const LAG_COMPARISON: OneOf<LagComparison> =
     OneOf(&[("greater", LagComparison::Greater), ("greater-or-equal", LagComparison::GreaterOrEqual)]);
 const CLEANUP_DELETE: OneOf<()> = OneOf(&[("delete", ())]);
+const SELECTOR: Parsed<ReplicaSelector> = Parsed(
+    |class| match class.rsplit('.').next() {
+        Some("" | "LeaderSelector") => Some(ReplicaSelector::Leader),
+        Some("RackAwareReplicaSelector") => Some(ReplicaSelector::RackAware),
+        _ => None,
+    },
+    "empty, or org.apache.kafka.common.replica.RackAwareReplicaSelector",
+);
 const CREATE_TIME: OneOf<()> = OneOf(&[("CreateTime", ())]);
 
 const DAY_MS: u64 = 86_400_000;
@@ -208,6 +217,8 @@ settings! {
         "milliseconds that a newer high watermark may wait for records to travel to a follower with; 0 sends it at once";
     "replica.high.watermark.checkpoint.interval.ms" replica_high_watermark_checkpoint_interval_ms: u64 = Some("5000"), whole(1, DAY_MS),
         "milliseconds between checkpoints of the high watermarks";
+    "replica.selector.class" replica_selector_class: ReplicaSelector = Some(""), SELECTOR,
+        "to which replica a leader sends consumers: to itself, or to an in-sync follower in their own rack";
     "fetch.max.bytes" fetch_max_bytes: i32 = Some("57671680"), whole(1024, i32::MAX),
         "largest consumer fetch answered, in bytes";
     "producer.id.expiration.ms" producer_id_expiration_ms: u64 = Some("86400000"), whole(1, i64::MAX as u64),

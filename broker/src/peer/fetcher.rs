@@ -268,6 +268,7 @@ fn fetched(asked: &FetchPartition, answer: PartitionData) -> Result<Fetched, Fet
         high_watermark: Offset(answer.high_watermark),
         last_stable: Offset(answer.last_stable_offset),
         log_start: Offset(answer.log_start_offset),
+        preferred_read_replica: None,
         diverging: (end.end_offset >= 0)
             .then_some(EpochEnd { epoch: Epoch(end.epoch), end_offset: Offset(end.end_offset) }),
     })

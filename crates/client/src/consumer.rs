@@ -34,6 +34,12 @@ const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// How long a fetch waits for a connection before metadata is asked for again.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 
+/// How long a follower is read before the leader is asked again which one to read: `metadata.max.age.ms`.
+const FOLLOW_MAX: Duration = Duration::from_secs(300);
+
+/// How long leaders are read, without a rack, after a follower could not be.
+const FOLLOW_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// What to do when the offset to be read does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetReset {
@@ -60,6 +66,9 @@ pub struct ConsumerConfig {
     pub reset: OffsetReset,
     /// `check.crcs`.
     pub check_crcs: bool,
+    /// `client.rack`: where this consumer runs. A leader that has a `replica.selector.class` then sends it to a follower
+    /// in the same rack (KIP-392); empty reads at leaders.
+    pub client_rack: String,
     /// How much longer than `fetch_wait` a broker may be silent before it is suspect.
     pub suspect_after: Duration,
 }
@@ -73,6 +82,7 @@ impl Default for ConsumerConfig {
             partition_bytes_max: 1024 * 1024,
             reset: OffsetReset::Error,
             check_crcs: true,
+            client_rack: String::new(),
             suspect_after: Duration::from_millis(300),
         }
     }
@@ -192,6 +202,8 @@ struct Position {
     fetching: bool,
     /// Whether the offset must be looked up again.
     lost: bool,
+    /// The follower to read instead of the leader, and until when.
+    near: Option<(i32, Instant)>,
     not_before: Option<Instant>,
     backoff: Backoff,
 }
@@ -219,6 +231,8 @@ pub struct Consumer {
     suspect: Option<i32>,
     refresh_not_before: Option<Instant>,
     refresh_backoff: Backoff,
+    /// Until then the rack is not told: a follower could not be read.
+    rackless_until: Option<Instant>,
 }
 
 impl Consumer {
@@ -236,6 +250,7 @@ impl Consumer {
             suspect: None,
             refresh_not_before: None,
             refresh_backoff: Backoff::metadata(),
+            rackless_until: None,
         }
     }
 
@@ -249,6 +264,7 @@ impl Consumer {
                 bytes_max: self.config.partition_bytes_max,
                 fetching,
                 lost: false,
+                near: None,
                 not_before: None,
                 backoff: Backoff::metadata(),
             },
@@ -337,7 +353,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Starts a fetch at every leader that has none under way; returns when a partition that pauses may go on.
+    /// Starts a fetch at every leader (or follower in the same rack) that has none under way; returns when a partition that pauses may go on.
     fn start_fetches(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let view = self.client.view();
@@ -351,8 +367,9 @@ impl Consumer {
                 resume_at = Some(resume_at.map_or(at, |known| known.min(at)));
                 continue;
             }
+            let near = position.near.filter(|(id, until)| *until > now && view.brokers.contains_key(id));
             match view.leader(&key.0, key.1) {
-                Some(leader) => by_leader.entry(leader.broker_id).or_default().push((
+                Some(leader) => by_leader.entry(near.map_or(leader.broker_id, |(id, _)| id)).or_default().push((
                     key.clone(),
                     position.offset,
                     leader.epoch,
@@ -368,7 +385,10 @@ impl Consumer {
                 }
             }
             let connection = self.connections.get(&broker_id).filter(|connection| !connection.is_closed()).cloned();
-            let (client, config) = (self.client.clone(), self.config.clone());
+            let (client, mut config) = (self.client.clone(), self.config.clone());
+            if self.rackless_until.is_some_and(|until| until > now) {
+                config.client_rack.clear();
+            }
             self.fetches.spawn(async move {
                 let (result, connection) = fetch(&client, &config, broker_id, connection, &partitions).await;
                 let partitions = partitions.into_iter().map(|(key, offset, epoch, _)| (key, offset, epoch)).collect();
@@ -390,6 +410,7 @@ impl Consumer {
                 tracing::debug!(broker_id, %error, "a fetch failed");
                 self.suspect = Some(broker_id);
                 for (key, ..) in &partitions {
+                    self.back_to_leader(key, broker_id);
                     self.pause(key);
                 }
                 return Ok(());
@@ -428,8 +449,17 @@ impl Consumer {
                         Err(error) => failure = Some(error),
                     }
                 }
-                (ErrorCode::OFFSET_OUT_OF_RANGE, _) => position.lost = true,
-                (code, _) if code.is_retriable() => self.pause(&key),
+                // A follower may not be as far; what the leader says counts.
+                (ErrorCode::OFFSET_OUT_OF_RANGE, _) if self.back_to_leader(&key, broker_id) => {}
+                (ErrorCode::OFFSET_OUT_OF_RANGE, _) => {
+                    if let Some(position) = self.positions.get_mut(&key) {
+                        position.lost = true;
+                    }
+                }
+                (code, _) if code.is_retriable() => {
+                    self.back_to_leader(&key, broker_id);
+                    self.pause(&key);
+                }
                 (code, _) => {
                     failure = Some(ConsumerError::Refused { topic: key.0, partition: key.1, code });
                 }
@@ -447,6 +477,10 @@ impl Consumer {
         data: &PartitionData,
     ) -> Result<(), ConsumerError> {
         let position = self.positions.get_mut(key).expect("the caller has just looked it up");
+        if data.preferred_read_replica.0 >= 0 {
+            position.near = Some((data.preferred_read_replica.0, Instant::now() + FOLLOW_MAX));
+            return Ok(());
+        }
         let Some(records) = data.records.as_ref().filter(|records| !records.is_empty()) else {
             return Ok(());
         };
@@ -481,6 +515,17 @@ impl Consumer {
             bytes,
         });
         Ok(())
+    }
+
+    /// A follower could not be read: on with the leader, without telling it the rack for a while. `false` if `broker_id`
+    /// was not read as a follower.
+    fn back_to_leader(&mut self, key: &Key, broker_id: i32) -> bool {
+        let Some(position) = self.positions.get_mut(key) else { return false };
+        let was_near = position.near.take_if(|(id, _)| *id == broker_id).is_some();
+        if was_near {
+            self.rackless_until = Some(Instant::now() + FOLLOW_AGAIN_AFTER);
+        }
+        was_near
     }
 
     /// A partition pauses, and goes on with newer metadata.
@@ -584,6 +629,7 @@ fn fetch_request(
         .with_max_bytes(config.fetch_bytes_max)
         .with_session_id(0)
         .with_session_epoch(-1)
+        .with_rack_id(StrBytes::from_string(if version >= 11 { config.client_rack.clone() } else { String::new() }))
         .with_topics(topics.into_iter().map(|(_, fetch)| fetch).collect());
     Ok((request, version))
 }

@@ -21,6 +21,16 @@ pub enum FlushPolicy {
     Commit,
 }
 
+/// To which replica a leader sends consumers, `replica.selector.class`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplicaSelector {
+    /// To none: they read at the leader.
+    #[default]
+    Leader,
+    /// To an in-sync follower in their own rack.
+    RackAware,
+}
+
 /// Topic settings that apply where a topic sets none of its own.
 #[derive(Clone, Debug)]
 pub struct TopicDefaults {
@@ -95,6 +105,8 @@ pub struct Config {
     pub producer_id_expiration_ms: u64,
     /// Pause before an unanswered or refused ISR proposal is sent again.
     pub alter_partition_retry_ms: u64,
+    /// `replica.selector.class`.
+    pub replica_selector: ReplicaSelector,
     /// Topic settings where a topic has none of its own.
     pub topic: TopicDefaults,
 }
@@ -121,6 +133,7 @@ impl Config {
             retention_check_interval_ms: 300_000,
             producer_id_expiration_ms: 86_400_000,
             alter_partition_retry_ms: 500,
+            replica_selector: ReplicaSelector::default(),
             topic: TopicDefaults::default(),
         }
     }

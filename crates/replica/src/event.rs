@@ -125,6 +125,9 @@ pub enum Isolation {
 pub struct FetchRequest {
     /// Who asks.
     pub reader: Reader,
+    /// The rack of a consumer that knows of reads from followers (empty: of none); `None` if it does not, and then
+    /// only the leader serves it.
+    pub client_rack: Option<String>,
     /// How long to wait for `min_bytes`.
     pub max_wait_ms: u64,
     /// Answer as soon as this many bytes are there.
@@ -185,6 +188,8 @@ pub struct Fetched {
     pub log_start: Offset,
     /// Set instead of data when the reader's log is not a prefix of the leader's: where its last epoch ended here.
     pub diverging: Option<EpochEnd>,
+    /// Set instead of data when a consumer should read from this follower.
+    pub preferred_read_replica: Option<BrokerId>,
 }
 
 /// One fetch loop of this shard: a leader broker and an index below `num.replica.fetchers`.

@@ -37,6 +37,7 @@ impl<D: Disk> Shard<D> {
             let reader = Reader::Replica { id: config.broker, broker_epoch: *broker_epoch };
             let request = FetchRequest {
                 reader,
+                client_rack: None,
                 max_wait_ms: config.replica_fetch_wait_max_ms,
                 min_bytes: config.replica_fetch_min_bytes,
                 // A leader is held up by an answer as long as it is large; those who catch up can ask again.

@@ -35,6 +35,7 @@ mod isr_report;
 mod open;
 mod output;
 mod partition;
+mod read_replica;
 mod roles;
 mod serve;
 mod settings;
@@ -43,8 +44,10 @@ mod throttle;
 mod upkeep;
 mod waiting;
 
+pub use config::{Config, FlushPolicy, ReplicaSelector, TopicDefaults};
 pub use config::{Config, FlushPolicy, TopicDefaults};
 pub use describe::{Bookkeeping, PartitionDescription, RoleName};
+pub use describe::{PartitionDescription, RoleName};
 pub use error::{AlterPartitionError, AppendError, FetchError, ListOffsetsError, OpenError};
 pub use event::{
     Acks, Append, BatchSummary, EpochEnd, Event, FetchPartition, FetchReply, FetchRequest, Fetched, FetchedPartition,

@@ -16,6 +16,7 @@ use crate::error::{FetchError, ListOffsetsError};
 use crate::event::{FetchPartition, FetchReply, FetchRequest, Fetched, FetchedPartition, Isolation, Reader, Ticket};
 use crate::output::{Notice, Output};
 use crate::partition::Partition;
+use crate::read_replica::Asker;
 use crate::shard::Shard;
 
 /// Which offset ListOffsets wants.
@@ -110,7 +111,8 @@ impl<D: Disk> Shard<D> {
         entry: &FetchPartition,
     ) {
         let reader = Reader::Replica { id, broker_epoch };
-        let fetch_offset = match self.readable(reader, entry) {
+        let asker = Asker { reader, may_read_follower: false };
+        let fetch_offset = match self.readable(asker, entry) {
             Ok(Readable::Prefix { .. }) => entry.fetch_offset,
             Ok(Readable::Diverging(_)) if zoo::planted(Bug::LogEndFromDivergingFetch) => entry.fetch_offset,
             _ => return,
@@ -118,19 +120,26 @@ impl<D: Disk> Shard<D> {
         let Some(partition) = self.partitions.get_mut(&entry.partition) else { return };
         let Some((leader, log)) = partition.replica.as_leader() else { return };
         leader.follower_fetched(now, log, id, fetch_offset.min(log.cursors.written()), entry.flushed);
+        if let Some(log_start) = entry.log_start {
+            leader.follower_begins_at(id, log_start);
+        }
         self.touched.insert(entry.partition);
     }
 
     /// What this partition has for this reader, or why nothing. Changes nothing.
-    fn readable(&self, reader: Reader, entry: &FetchPartition) -> Result<Readable, FetchError> {
+    fn readable(&self, asker: Asker, entry: &FetchPartition) -> Result<Readable, FetchError> {
+        let reader = asker.reader;
         let partition = self.hosted(entry.partition)?;
         let replica = &partition.replica;
         let log = replica.log();
         check_epoch(replica, entry.current_leader_epoch)?;
-        let leader = replica.leader().ok_or(FetchError::NotLeader)?;
+        if replica.leader().is_none() && !asker.may_read_follower {
+            return Err(FetchError::NotLeader);
+        }
         let log_end = log.cursors.written();
         let (mut limit, owed) = match reader {
             Reader::Replica { id, broker_epoch } => {
+                let leader = replica.leader().ok_or(FetchError::NotLeader)?;
                 leader.check_follower(id, broker_epoch).map_err(|refusal| match refusal {
                     FollowerRefusal::NotReplica => FetchError::NotReplica,
                     FollowerRefusal::StaleBrokerEpoch => FetchError::StaleBrokerEpoch,
@@ -185,7 +194,10 @@ impl<D: Disk> Shard<D> {
         let mut any_data = request.min_bytes == 0;
         let mut answer = Answer::Later;
         for entry in &request.partitions {
-            match self.readable(request.reader, entry) {
+            if self.read_elsewhere(request, entry).is_some() {
+                return Answer::Now;
+            }
+            match self.readable(Asker::from(request), entry) {
                 Err(_) | Ok(Readable::Diverging(_)) => return Answer::Now,
                 Ok(Readable::Prefix { limit, owed }) => {
                     any_data |= limit > entry.fetch_offset;
@@ -203,7 +215,7 @@ impl<D: Disk> Shard<D> {
     fn readable_bytes(&mut self, request: &FetchRequest, disk: &mut D) -> usize {
         let mut sum = 0;
         for entry in &request.partitions {
-            let Ok(Readable::Prefix { limit, .. }) = self.readable(request.reader, entry) else { continue };
+            let Ok(Readable::Prefix { limit, .. }) = self.readable(Asker::from(request), entry) else { continue };
             let Some(partition) = self.partitions.get_mut(&entry.partition) else { continue };
             let chunks = partition.log.read_chunks(disk, entry.fetch_offset.0, limit.0, entry.max_bytes, true);
             sum += chunks.map_or(0, |chunks| chunks.iter().map(bytes::Bytes::len).sum());
@@ -217,7 +229,7 @@ impl<D: Disk> Shard<D> {
         let mut empty = true;
         let mut partitions = Vec::with_capacity(request.partitions.len());
         for entry in &request.partitions {
-            let result = self.read_one(request.reader, entry, left, empty, disk, outputs);
+            let result = self.read_one(request, entry, left, empty, disk, outputs);
             if let Ok(fetched) = &result {
                 let size = fetched.records.iter().map(bytes::Bytes::len).sum::<usize>();
                 empty &= size == 0;
@@ -230,14 +242,16 @@ impl<D: Disk> Shard<D> {
 
     fn read_one(
         &mut self,
-        reader: Reader,
+        request: &FetchRequest,
         entry: &FetchPartition,
         left: usize,
         at_least_one: bool,
         disk: &mut D,
         outputs: &mut Vec<Output>,
     ) -> Result<Fetched, FetchError> {
-        let readable = self.readable(reader, entry)?;
+        let reader = request.reader;
+        let readable = self.readable(Asker::from(request), entry)?;
+        let preferred_read_replica = self.read_elsewhere(request, entry);
         let is_throttled = match reader {
             Reader::Replica { id, .. } => self.is_throttled_as_leader(entry.partition, id),
             Reader::Consumer { .. } => false,
@@ -252,8 +266,11 @@ impl<D: Disk> Shard<D> {
             last_stable: cursors.last_stable(),
             log_start: cursors.log_start(),
             diverging: None,
+            preferred_read_replica,
         };
         match readable {
+            // Whatever the reader may read here, it reads there.
+            Readable::Prefix { .. } if preferred_read_replica.is_some() => {}
             Readable::Diverging(end) => fetched.diverging = Some(end),
             Readable::Prefix { limit, .. } => {
                 let limit = if zoo::planted(Bug::TornRead) { cursors.written() } else { limit };
@@ -310,11 +327,11 @@ impl<D: Disk> Shard<D> {
     fn is_news(&mut self, ticket: Ticket, key: TopicPartition, disk: &mut D) -> Answer {
         let Some(request) = self.waiting.get(ticket) else { return Answer::Later };
         let delay_ms = self.config.replica_high_watermark_delay_max_ms;
-        let reader = request.reader;
+        let asker = Asker::from(request);
         let entries = request.partitions.iter().filter(|entry| entry.partition == key);
         let (mut any_data, mut answer) = (false, Answer::Later);
         for entry in entries {
-            match self.readable(reader, entry) {
+            match self.readable(asker, entry) {
                 Err(_) | Ok(Readable::Diverging(_)) => return Answer::Now,
                 Ok(Readable::Prefix { limit, owed }) => {
                     any_data |= limit > entry.fetch_offset;

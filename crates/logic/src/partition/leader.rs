@@ -63,6 +63,8 @@ pub struct FollowerProgress {
     last_caught_up: Option<Millis>,
     /// When it last fetched, and the leader's log end at that time.
     last_fetch: Option<(Millis, Offset)>,
+    /// Where its log begins, as its last fetch said.
+    log_start: Option<Offset>,
     /// The high watermark that its last answer carried.
     high_watermark_sent: Option<Offset>,
     /// Its registration when it last fetched.
@@ -297,6 +299,13 @@ impl Leader {
         follower.broker_epoch = broker_epoch;
         self.propose_expansion(now, log, id);
         self.advance_high_watermark(now, log);
+    }
+
+    /// Notes where a follower's log begins.
+    pub fn follower_begins_at(&mut self, id: BrokerId, log_start: Offset) {
+        if let Some(follower) = self.followers.get_mut(&id) {
+            follower.log_start = Some(log_start);
+        }
     }
 
     /// What this follower has yet to be told of the high watermark, so when its waiting fetch should return.
@@ -614,6 +623,12 @@ impl Leader {
 }
 
 impl FollowerProgress {
+    /// Where its log begins; `None` until a fetch said so.
+    #[must_use]
+    pub fn log_start(&self) -> Option<Offset> {
+        self.log_start
+    }
+
     /// Its log end as it counts; `None` until its first fetch in this epoch.
     #[must_use]
     pub fn counted(&self) -> Option<Offset> {

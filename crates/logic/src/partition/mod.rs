@@ -43,6 +43,7 @@ mod isr;
 mod lag;
 mod leader;
 mod producers;
+mod read_replica;
 mod replica;
 
 pub use acks::{Acks, AppendError, PendingAcks, Ticket, Waiting};
@@ -55,4 +56,5 @@ pub use leader::{Admitted, Committed, FollowerProgress, FollowerRefusal, Leader,
 pub use producers::{
     BATCHES_KEPT, BatchSummary, KnownProducer, ProducerBatch, Producers, SeenBatch, SequenceCheck, sequence_plus,
 };
+pub use read_replica::preferred_read_replica;
 pub use replica::{Applied, EpochRefusal, LogState, Members, PositionCheck, Replica, Role, Settings, View};

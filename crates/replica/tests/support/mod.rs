@@ -483,6 +483,7 @@ impl Cluster {
         let ticket = self.ticket();
         let request = FetchRequest {
             reader: Reader::Consumer { isolation: Isolation::ReadUncommitted },
+            client_rack: None,
             max_wait_ms,
             min_bytes: 1,
             max_bytes: 1 << 20,

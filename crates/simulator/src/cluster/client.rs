@@ -425,6 +425,7 @@ impl Cluster {
 fn consumer_fetch(partition: TopicPartition, position: Offset, max_wait_ms: u64) -> FetchRequest {
     FetchRequest {
         reader: Reader::Consumer { isolation: Isolation::ReadUncommitted },
+        client_rack: None,
         max_wait_ms,
         min_bytes: 1,
         max_bytes: 1 << 20,
