@@ -19,6 +19,7 @@ impl<D: Disk> Shard<D> {
             broker_epoch,
             previous_broker_epoch,
             unclean_start,
+            sync_failed,
             image,
             applied,
             partitions,
@@ -31,7 +32,7 @@ impl<D: Disk> Shard<D> {
             throttles,
             touched,
         } = self;
-        (broker_epoch, previous_broker_epoch, unclean_start).hash(state);
+        (broker_epoch, previous_broker_epoch, unclean_start, sync_failed).hash(state);
         (image.as_deref().map(Image::version), applied.as_deref().map(Image::version)).hash(state);
         partitions.len().hash(state);
         for partition in partitions.values() {

@@ -24,6 +24,7 @@
 mod config;
 mod deadlines;
 mod describe;
+mod doubt;
 mod error;
 mod event;
 mod fetcher;

@@ -6,15 +6,16 @@
 //! all three cases only as long as no log ends below what was once known to be flushed or committed: that is rot.
 //!
 //! A start that is not clean is noted in a file until a registration has carried the news, because the evidence (a
-//! changed boot, a torn tail) is gone at the next start (bug 21 of the zoo).
+//! changed boot, a torn tail) is gone at the next start (bug 21 of the zoo). A failed sync leaves the same note
+//! ([`crate::doubt`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{BrokerEpoch, Millis, Offset, TopicId, TopicPartition};
-use minisr_storage::Disk;
 use minisr_storage::checkpoint::{self, CheckpointError, Durability, PartitionMetadata};
+use minisr_storage::{Disk, Poisoned};
 
 use crate::config::{Config, FlushPolicy};
 use crate::deadlines::Deadlines;
@@ -103,6 +104,7 @@ impl<D: Disk> Shard<D> {
             broker_epoch: None,
             previous_broker_epoch: report.previous_broker_epoch,
             unclean_start: false,
+            sync_failed: false,
             image: None,
             applied: None,
             partitions: BTreeMap::new(),
@@ -228,14 +230,19 @@ impl<D: Disk> Shard<D> {
     /// A controlled stop: flushes every log, writes the checkpoints and, if all of that worked, the clean-shutdown
     /// marker. Call it after connections are closed and leaderships moved; the shard is gone afterwards.
     pub fn close(mut self, disk: &mut D) -> Result<(), OpenError> {
-        let knows_all = !self.unclean_start || zoo::planted(Bug::FalseCleanMarker);
+        let knows_all = !(self.unclean_start || self.sync_failed) || zoo::planted(Bug::FalseCleanMarker);
         let mut sound = self.offline.is_empty() && knows_all;
         let mut first_error = None;
+        let mut sync_failed = false;
         for partition in self.partitions.values_mut() {
             if let Err(error) = partition.log.sync(disk) {
                 sound = false;
+                sync_failed |= partition.log.poisoned().is_some_and(Poisoned::is_of_sync);
                 first_error.get_or_insert(format!("{}: {error}", partition.topic));
             }
+        }
+        if let Some(reason) = first_error.as_ref().filter(|_| sync_failed) {
+            self.doubt_next_start(reason, disk, &mut Vec::new());
         }
         for which in [Checkpointed::HighWatermark, Checkpointed::RecoveryPoint, Checkpointed::LogStart] {
             self.try_write_checkpoint(which, Durability::Synced, disk)?;

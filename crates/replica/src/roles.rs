@@ -33,8 +33,14 @@ impl<D: Disk> Shard<D> {
         // The controller knows now whether this life is clean; a later start need not say so again. The epoch comes
         // first: were it lost, the next life would count as unclean, which is merely slow.
         let content = format!("{}\n", broker_epoch.0);
-        let noted = checkpoint::write(disk, &self.root, BROKER_EPOCH, content.as_bytes(), Durability::Synced)
-            .and_then(|()| checkpoint::remove(disk, &self.root, UNCLEAN_START));
+        let noted =
+            checkpoint::write(disk, &self.root, BROKER_EPOCH, content.as_bytes(), Durability::Synced).and_then(|()| {
+                match self.sync_failed {
+                    // That note is about the next registration, not about this one.
+                    true => Ok(()),
+                    false => checkpoint::remove(disk, &self.root, UNCLEAN_START),
+                }
+            });
         match noted {
             Ok(()) => self.unclean_start = false,
             Err(error) => self.warn_all(&format!("cannot note the broker epoch: {error}"), outputs),

@@ -38,6 +38,8 @@ pub struct Shard<D: Disk> {
     pub(crate) previous_broker_epoch: Option<BrokerEpoch>,
     /// Whether this life began without everything that was ever acknowledged, and the controller does not know yet.
     pub(crate) unclean_start: bool,
+    /// A sync failed in this life: neither a registration nor a stop may make the next start a clean one.
+    pub(crate) sync_failed: bool,
     /// The newest image.
     pub(crate) image: Option<Arc<Image>>,
     /// The image that the roles reflect.
@@ -218,6 +220,7 @@ impl<D: Disk> Shard<D> {
             }
             if let Some(kind) = failed {
                 let reason = partition.log.sync_failed(&kind.into()).to_string();
+                self.doubt_next_start(&reason, disk, outputs);
                 self.fail_partition(share.partition, &reason, outputs);
                 continue;
             }

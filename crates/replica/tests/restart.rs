@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use minisr_logic::{BrokerId, Offset};
-use minisr_replica::{Acks, AppendError, FetchError, Notice, RoleName};
+use minisr_replica::{Acks, AppendError, Config, FetchError, FlushPolicy, Notice, RoleName};
 use minisr_storage::Disk;
 use minisr_storage::disk::memory::{Fault, Operation, Survives, Unsynced};
 use support::{Cluster, ROOT, flush_commit};
@@ -345,6 +345,41 @@ fn disk_sync_error_under_flush_commit_never_acknowledges() {
     let after = cluster.send(1, "c", Acks::All);
     cluster.run();
     assert_eq!(cluster.result(after), Some(Err(AppendError::StorageFailed)));
+}
+
+/// After a failed sync the page cache shows what the disk may not have, so the same boot proves nothing.
+#[test]
+fn disk_sync_error_makes_the_next_start_give_up_its_seats_although_nothing_is_missing() {
+    for policy in [flush_commit, |config: &mut Config| config.flush = FlushPolicy::Interval { interval_ms: 1_000 }] {
+        let mut cluster = Cluster::with(2, 1, policy);
+        cluster.produce("a");
+        disk(&mut cluster, 2).inject(Fault::always(Operation::Sync, ErrorKind::Other));
+        cluster.produce_pending("b");
+        cluster.pass(2_000);
+        assert_eq!(cluster.describe(2).role, RoleName::Offline);
+        cluster.kill(2);
+        disk(&mut cluster, 2).heal();
+        let report = cluster.start(2);
+        assert!(!report.clean_for_data, "{report:?}");
+        assert!(report.reason.contains("was not clean"), "{}", report.reason);
+        cluster.pass(2_000);
+        assert_eq!(cluster.isr(), [1, 2], "it may earn its seat again");
+        cluster.kill(2);
+        assert!(cluster.start(2).clean_for_data, "and the doubt is over");
+    }
+}
+
+/// A stop in order that cannot flush is the same.
+#[test]
+fn disk_sync_error_while_closing_makes_the_next_start_not_clean() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.produce("a");
+    let broker = cluster.brokers.get_mut(&BrokerId(1)).expect("known");
+    broker.disk.inject(Fault::always(Operation::Sync, ErrorKind::Other));
+    broker.shard.take().expect("running").close(&mut broker.disk).expect_err("it cannot be flushed");
+    broker.disk.heal();
+    cluster.fence(1);
+    assert!(!cluster.start(1).clean_for_data);
 }
 
 #[test]

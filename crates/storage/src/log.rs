@@ -13,7 +13,7 @@ mod remove;
 use crate::disk::Disk;
 use crate::header::{BatchHeader, HEADER_BYTES, headers};
 use crate::index::OFFSET_ENTRY_BYTES;
-use crate::poison::{Poison, Poisoned};
+use crate::poison::{Poison, Poisoned, SYNC};
 use crate::segment::Segment;
 use crate::tail::Tail;
 use bytes::Bytes;
@@ -356,7 +356,7 @@ impl<D: Disk> Log<D> {
 
     /// Takes note that a sync failed: nothing more is written until the log is opened again.
     pub fn sync_failed(&mut self, error: &io::Error) -> Poisoned {
-        self.poison.set("a sync", error)
+        self.poison.set(SYNC, error)
     }
 
     /// Syncs everything here and now.
@@ -364,7 +364,7 @@ impl<D: Disk> Log<D> {
         if let Some(round) = self.sync_round(disk)? {
             for handle in &round.handles {
                 let synced = disk.sync(handle);
-                self.poison.guard("a sync", synced)?;
+                self.poison.guard(SYNC, synced)?;
             }
             self.synced(disk, round.target);
         }

@@ -19,6 +19,17 @@ pub struct Poisoned {
     pub kind: io::ErrorKind,
 }
 
+/// What [`Poisoned::operation`] says of a failed sync.
+pub(crate) const SYNC: &str = "a sync";
+
+impl Poisoned {
+    /// Whether it was a sync that failed, after which what can be read need not be on the disk.
+    #[must_use]
+    pub fn is_of_sync(&self) -> bool {
+        self.operation == SYNC
+    }
+}
+
 /// Remembers the first failure.
 #[derive(Clone, Debug, Default)]
 pub struct Poison(Option<Poisoned>);

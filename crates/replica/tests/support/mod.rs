@@ -14,7 +14,7 @@ use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch,
 use minisr_replica::{
     Acks, AlterPartition, AlterPartitionError, Append, AppendError, Appended, Config, Event, FetchPartition,
     FetchReply, FetchRequest, FetcherId, FlushPolicy, Isolation, IsrCommitted, IsrReason, IsrReport, Notice, Output,
-    PartitionDescription, Reader, RecoveryReport, Shard, Ticket, batch_summary,
+    PartitionDescription, Reader, RecoveryReport, ReplicaSelector, Shard, Ticket, batch_summary,
 };
 use minisr_storage::disk::memory::Survives;
 use minisr_storage::{BatchHeader, Disk, MemoryDisk};
@@ -180,11 +180,14 @@ impl Cluster {
     pub fn register(&mut self, id: i32) {
         let report = self.brokers[&BrokerId(id)].report.clone();
         let incarnation = u128::from(self.index) + 1;
+        // Where racks matter, every broker stands in one of its own.
+        let has_rack = self.brokers[&BrokerId(id)].config.replica_selector == ReplicaSelector::RackAware;
+        let rack = has_rack.then(|| format!("rack-{id}"));
         let register = |clean_for_data, previous_broker_epoch| Command::RegisterBroker {
             id: BrokerId(id),
             incarnation,
             listeners: Vec::new(),
-            rack: None,
+            rack: rack.clone(),
             clean_for_data,
             previous_broker_epoch,
         };
@@ -480,10 +483,15 @@ impl Cluster {
 
     /// A consumer's fetch.
     pub fn consume(&mut self, at: i32, offset: i64, max_wait_ms: u64) -> Ticket {
+        self.consume_in(None, at, offset, max_wait_ms)
+    }
+
+    /// The same by a consumer that knows of reads from followers, and stands in `rack`.
+    pub fn consume_in(&mut self, rack: Option<&str>, at: i32, offset: i64, max_wait_ms: u64) -> Ticket {
         let ticket = self.ticket();
         let request = FetchRequest {
             reader: Reader::Consumer { isolation: Isolation::ReadUncommitted },
-            client_rack: None,
+            client_rack: rack.map(str::to_owned),
             max_wait_ms,
             min_bytes: 1,
             max_bytes: 1 << 20,
