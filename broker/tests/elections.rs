@@ -115,6 +115,8 @@ async fn preferred_leader_returns_by_itself_and_an_unclean_one_only_when_asked_f
     let admin = admin(&cluster).await;
     // On brokers 1 and 2, so that 1 and 3, or 2 and 3, are a quorum without one of the replicas.
     admin.create_topic(&NewTopic::new(TOPIC, 1, 2)).await.expect("created");
+    let careless = NewTopic::new("careless", 1, 2).with_config("unclean.leader.election.enable", true);
+    admin.create_topic(&careless).await.expect("created");
     admin.wait_until_in_sync(TOPIC, 1, Duration::from_secs(20)).await.expect("in sync");
     assert_eq!(leaders(&cluster).await, [Some(1)]);
     cluster.stop(1).await.expect("stopped");
@@ -129,8 +131,13 @@ async fn preferred_leader_returns_by_itself_and_an_unclean_one_only_when_asked_f
     assert!(produced(&cluster, "only 1 has this").await);
     cluster.stop(1).await.expect("stopped");
     cluster.restart(2).await.expect("ready again");
-    // 2 is there and waits; it lacks a record that was acknowledged.
+    // 2 is there; one topic lets it lead by itself, whatever it may lack.
+    admin.wait_until_led("careless", 1, Duration::from_secs(20)).await.expect("led by what is there");
+    let warned = || cluster.ids().any(|id| support::log(&cluster, id).contains("unclean election by setting"));
+    eventually("it is visible in a log", async || warned()).await;
+    // The other waits: 2 lacks a record that was acknowledged.
     eventually("nobody leads", async || leaders(&cluster).await == [None]).await;
+    assert!(!cluster.ids().any(|id| support::log(&cluster, id).contains("unclean election on request")));
     let elected = admin.elect_leaders(Election::Unclean, None).await.expect("answered");
     assert!(elected.len() == 1 && elected[0].error.is_none(), "{elected:?}");
     eventually("2 leads", async || leaders(&cluster).await == [Some(2)]).await;

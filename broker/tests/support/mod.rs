@@ -19,8 +19,14 @@ pub const BROKER: &str = env!("CARGO_BIN_EXE_minisr-broker");
 
 /// A cluster of real processes.
 pub async fn start(brokers: usize, settings: &[(&str, &str)]) -> Cluster {
+    start_in_racks(brokers, &[], settings).await
+}
+
+/// The same with the brokers in these racks, in turn.
+pub async fn start_in_racks(brokers: usize, racks: &[&str], settings: &[(&str, &str)]) -> Cluster {
     let mut options = ClusterOptions::new(brokers);
     options.broker_binary = Some(BROKER.into());
+    options.racks = racks.iter().map(|rack| (*rack).to_owned()).collect();
     for (name, value) in settings {
         options = options.set(*name, value);
     }

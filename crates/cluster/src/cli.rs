@@ -112,6 +112,9 @@ struct Up {
     /// A broker setting, by Kafka's name; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
+    /// Racks of the brokers in turn, for instance a,b,c
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    racks: Vec<String>,
     /// When brokers force their log to stable storage: never, interval or commit
     #[arg(long, value_name = "POLICY")]
     flush: Option<FlushPolicy>,
@@ -227,6 +230,7 @@ async fn start(dir: PathBuf, up: Up) -> anyhow::Result<()> {
         brokers: up.brokers,
         dir: Some(dir),
         settings: up.settings,
+        racks: up.racks,
         flush: up.flush,
         ports: Ports { quic: up.quic_port, tcp: up.tcp_port, control: up.control_port },
         host: up.host,

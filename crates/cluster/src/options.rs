@@ -62,6 +62,8 @@ pub struct ClusterOptions {
     pub dir: Option<PathBuf>,
     /// Broker settings, the same for all, by Kafka's names; they override what the driver writes.
     pub settings: Vec<(String, String)>,
+    /// `broker.rack` of the brokers in order of id, beginning anew when there are more brokers; none when empty.
+    pub racks: Vec<String>,
     /// Flush policy; the broker's own default when `None`.
     pub flush: Option<FlushPolicy>,
     /// Ports.
@@ -88,6 +90,7 @@ impl Default for ClusterOptions {
             brokers: 3,
             dir: None,
             settings: Vec::new(),
+            racks: Vec::new(),
             flush: None,
             ports: Ports::default(),
             host: IpAddr::from([127, 0, 0, 1]),

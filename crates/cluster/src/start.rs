@@ -66,6 +66,10 @@ impl Cluster {
         }
         settings.extend(options.settings.iter().cloned());
         for id in 1..=options.brokers as i32 {
+            let mut settings = settings.clone();
+            if let Some(rack) = options.racks.iter().cycle().nth(id as usize - 1) {
+                settings.push(("broker.rack".to_owned(), rack.clone()));
+            }
             let broker = layout.broker(id);
             if broker.exists() {
                 fs::remove_dir_all(&broker).map_err(ClusterError::file("remove", &broker))?;
@@ -129,6 +133,9 @@ impl Cluster {
 fn check(options: &ClusterOptions) -> Result<(), ClusterError> {
     if options.brokers == 0 || options.brokers > 100 {
         return Err(ClusterError::Option(format!("{} brokers: choose 1 to 100", options.brokers)));
+    }
+    if let Some(rack) = options.racks.iter().find(|rack| rack.trim().is_empty() || rack.contains('\n')) {
+        return Err(ClusterError::Option(format!("`{rack}` is not the name of a rack")));
     }
     for (name, value) in &options.settings {
         if name.trim().is_empty() || name.contains(['\n', '=']) || value.contains('\n') {

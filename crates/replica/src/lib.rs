@@ -46,9 +46,7 @@ mod upkeep;
 mod waiting;
 
 pub use config::{Config, FlushPolicy, ReplicaSelector, TopicDefaults};
-pub use config::{Config, FlushPolicy, TopicDefaults};
 pub use describe::{Bookkeeping, PartitionDescription, RoleName};
-pub use describe::{PartitionDescription, RoleName};
 pub use error::{AlterPartitionError, AppendError, FetchError, ListOffsetsError, OpenError};
 pub use event::{
     Acks, Append, BatchSummary, EpochEnd, Event, FetchPartition, FetchReply, FetchRequest, Fetched, FetchedPartition,

@@ -39,6 +39,9 @@ struct Arguments {
     /// Number of brokers in place of what the seed says.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=9))]
     brokers: Option<i32>,
+    /// Let operators ask for unclean elections too; what these may lose is excused.
+    #[arg(long)]
+    unclean: bool,
     /// Plant a violation that must be reported: exit code 0 if it was, 2 if the alarm did not ring.
     #[arg(long)]
     canary: bool,
@@ -56,6 +59,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let adjust = |plan: &mut Plan| {
+        if arguments.unclean {
+            plan.rates.weights.insert("unclean-election", 10);
+        }
         if let Some(brokers) = arguments.brokers {
             plan.brokers = brokers;
             plan.replication_factor = plan.replication_factor.min(i16::try_from(brokers).expect("at most 9"));

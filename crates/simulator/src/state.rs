@@ -110,6 +110,13 @@ impl State {
         self.replicas.get(&(partition, broker))
     }
 
+    /// Whether an unclean election was asked for in this partition: what had been committed before may be gone, and a
+    /// leader that does not know yet may go on for a while.
+    #[must_use]
+    pub fn had_unclean_election(&self, partition: TopicPartition) -> bool {
+        self.image.partition(partition).is_some_and(|it| it.last_unclean_epoch.is_some())
+    }
+
     /// All replicas of one partition.
     pub fn replicas_of(&self, partition: TopicPartition) -> impl Iterator<Item = (BrokerId, &Replica)> {
         let range = (partition, BrokerId(i32::MIN))..=(partition, BrokerId(i32::MAX));

@@ -179,6 +179,9 @@ impl Cluster {
             if new.isr != old.isr {
                 self.count("isr-changes", 1);
             }
+            if new.last_unclean_epoch != old.last_unclean_epoch {
+                self.count("unclean-leaders", 1);
+            }
             if new.leader.is_some() && old.leader.is_none() && !old.elr.is_empty() {
                 self.count("elr-elections", 1);
             }

@@ -27,7 +27,7 @@ impl Invariant for AckedReadable {
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         for fact in step.facts {
             match fact {
-                Fact::Acked { place, attempt, base, all: true } => {
+                Fact::Acked { place, attempt, base, all: true } if !step.state.had_unclean_election(place.0) => {
                     let Some(entry) = step.state.replicas[place].at(*base) else {
                         return Err(format!("{place:?} acknowledged {attempt:?} at {base} and holds nothing there"));
                     };
@@ -50,6 +50,9 @@ impl Invariant for AckedReadable {
 
     fn check_end(&mut self, state: &State) -> Result<(), String> {
         for ((partition, base), hash) in &self.acked {
+            if state.had_unclean_election(*partition) {
+                continue;
+            }
             let Some(leader) = state.image.partition(*partition).and_then(|it| it.leader) else { continue };
             let Some(replica) = state.replica(*partition, leader) else {
                 return Err(format!("the leader {leader} of {partition:?} has no replica"));

@@ -123,6 +123,8 @@ impl Invariant for LeaderCompleteness {
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
+        // Before the first of the facts is looked at, which may be the very election.
+        self.committed.retain(|partition, _| !step.state.had_unclean_election(*partition));
         for fact in step.facts {
             match fact {
                 Fact::Appended { place, from_index } => {
@@ -133,7 +135,8 @@ impl Invariant for LeaderCompleteness {
                 _ => {}
             }
         }
-        for (place, before, now) in step.views().filter(|(_, _, now)| now.role == RoleName::Leader) {
+        let leads = |place: &Place, role| role == RoleName::Leader && !step.state.had_unclean_election(place.0);
+        for (place, before, now) in step.views().filter(|(place, _, now)| leads(place, now.role)) {
             let replica = &step.state.replicas[&place];
             let new_reign = before.is_none_or(|it| it.role != RoleName::Leader || it.leader_epoch != now.leader_epoch);
             let raised = before.is_none_or(|it| it.high_watermark < now.high_watermark);

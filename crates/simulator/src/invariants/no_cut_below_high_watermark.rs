@@ -19,6 +19,9 @@ impl Invariant for NoCutBelowHighWatermark {
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         for fact in step.facts {
             let Fact::Cut { place, entries, high_watermark, injected: false } = fact else { continue };
+            if step.state.had_unclean_election(place.0) {
+                continue;
+            }
             if let Some(first) = entries.first().filter(|first| first.base < *high_watermark) {
                 return Err(format!(
                     "{place:?} cut its log to {}, below its high watermark {high_watermark}",

@@ -35,6 +35,9 @@ impl Invariant for ReadsAgree {
                     ));
                 }
                 due = Some(*end);
+                if step.state.had_unclean_election(place.0) {
+                    continue;
+                }
                 let first = *self.read.entry((place.0, *base)).or_insert(*hash);
                 if first != *hash {
                     return Err(format!(

@@ -39,3 +39,17 @@ pub const PREFERRED: FaultType = FaultType {
         }
     },
 };
+
+/// Every partition that nobody can lead cleanly gets a leader: by no seed, only if asked for (`--unclean`), since what
+/// the others held may be lost.
+pub const UNCLEAN: FaultType = FaultType {
+    name: "unclean-election",
+    seeds_permille: 0,
+    draw: |_, _| Some(Parameters::default()),
+    strike: |cluster, _| {
+        let keys: Vec<TopicPartition> = cluster.controller.image.awaiting_unclean_election(true).collect();
+        for key in keys {
+            cluster.propose(Command::ElectLeader { key, election: Election::Unclean }, None);
+        }
+    },
+};

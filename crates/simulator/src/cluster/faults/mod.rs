@@ -55,7 +55,7 @@ pub const ALL: &[FaultType] = &[
 /// The fault of a name, those included that no seed draws.
 #[must_use]
 pub fn named(name: &str) -> Option<FaultType> {
-    ALL.iter().copied().chain([canary::CANARY]).find(|it| it.name == name)
+    ALL.iter().copied().chain([canary::CANARY, controller::UNCLEAN]).find(|it| it.name == name)
 }
 
 impl Cluster {
