@@ -19,7 +19,9 @@ fn fifty_seeds_keep_every_invariant_and_repeat_their_traces() {
 /// Only what an unclean election may lose is excused, and only in its partition; all other invariants hold.
 #[test]
 fn unclean_elections_on_request_break_nothing_else() {
-    let ask = |plan: &mut Plan| drop(plan.rates.weights.insert("unclean-election", 10));
+    let ask = |plan: &mut Plan| {
+        plan.rates.weights.insert("unclean-election", 10);
+    };
     let (summary, failure) = run_seeds(0..30, ask, |_| {});
     if let Some(failure) = failure {
         panic!("seed {}: {}\n{}", failure.seed, failure.what, failure.tail.join("\n"));
