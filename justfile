@@ -37,8 +37,8 @@ sim SEEDS="500" *ARGS:
 zoo *ARGS:
     cargo run --locked -q -p minisr-simulator --features zoo --bin minisr-zoo -- {{ ARGS }}
 
-# try every interleaving of three replicas within bounds (about a minute and a half; --help for larger bounds)
-model *ARGS="--preset all":
+# try every interleaving of three replicas within bounds, up to 1.5 million transitions each (a few minutes; says whether all were tried)
+model *ARGS="--preset all --max 1500000":
     cargo run --locked -q -p minisr-model --bin minisr-model -- {{ ARGS }}
 
 # measure what survives how many losses, simulated and with processes, and write it into README.md (about 8 minutes)
