@@ -26,6 +26,7 @@ pub mod controller;
 pub mod data_directory;
 pub mod data_plane;
 pub mod durable;
+pub mod durable_cell;
 pub mod limits;
 pub mod metrics;
 pub mod peer;

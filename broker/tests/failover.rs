@@ -217,3 +217,67 @@ async fn stop_in_order_hands_over_and_leaves_a_clean_marker() {
     assert!(!cluster.data_dir(leader).join("clean-shutdown").exists(), "a running broker is not clean");
     cluster.destroy().await.expect("removed");
 }
+
+/// Makes every sync of some brokers slow, with strace, for as long as it lives.
+struct SlowDisks(Vec<std::process::Child>);
+
+impl SlowDisks {
+    fn of(cluster: &Cluster, ids: &[i32], delay_us: u32) -> Option<Self> {
+        let mut slow = Self(Vec::new());
+        for id in ids {
+            let delay = format!("inject=fsync,fdatasync:delay_enter={delay_us}");
+            let pid = cluster.pid(*id).expect("running").to_string();
+            let arguments = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", &delay, "-p", &pid];
+            slow.0.push(std::process::Command::new("strace").args(arguments).spawn().ok()?);
+        }
+        Some(slow)
+    }
+
+    /// Whether every thread of a process is watched.
+    fn holds(pid: i32) -> bool {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+        tasks.flatten().all(|task| {
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            !status.contains("TracerPid:\t0\n")
+        })
+    }
+}
+
+impl Drop for SlowDisks {
+    fn drop(&mut self) {
+        for tracer in &mut self.0 {
+            let _ = tracer.kill();
+            let _ = tracer.wait();
+        }
+    }
+}
+
+/// A vote that takes long to store was asked for again before it could arrive, under a new term, for ever.
+#[tokio::test]
+async fn controller_killed_survivors_with_slow_disks_elect_another() {
+    let cluster = start(3, &[]).await;
+    let first = controller(&cluster).await;
+    let survivors = others(&cluster, first);
+    let Some(mut slow) = SlowDisks::of(&cluster, &survivors, 130_000) else {
+        eprintln!("SKIPPED: syncs cannot be made slow without strace");
+        return cluster.destroy().await.expect("removed");
+    };
+    let mut is_refused = false;
+    eventually("the survivors' syncs are slow", async || {
+        is_refused = slow.0.iter_mut().any(|tracer| tracer.try_wait().is_ok_and(|ended| ended.is_some()));
+        is_refused || survivors.iter().all(|id| SlowDisks::holds(cluster.pid(*id).expect("running")))
+    })
+    .await;
+    if is_refused {
+        eprintln!("SKIPPED: strace may not watch another process here");
+        return cluster.destroy().await.expect("removed");
+    }
+    cluster.kill(first).expect("killed");
+    let admin = admin_at(&cluster, survivors[0]).await;
+    eventually("another controller is known", async || {
+        admin.metadata().await.is_ok_and(|view| view.controller_id.is_some_and(|id| id != first))
+    })
+    .await;
+    drop(slow);
+    cluster.destroy().await.expect("removed");
+}

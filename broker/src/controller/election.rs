@@ -9,6 +9,10 @@
 //!   good enough ([`Control::would_vote`]).
 //!
 //! The votes themselves, and with them safety, are openraft's.
+//!
+//! Nobody stands, nor says that it would vote for another, while a vote is on its way to its disk, and a candidate waits
+//! for the answers that openraft still waits for. Otherwise a candidacy whose voter has a slow disk is ended by the
+//! next one: with 130 ms for each sync, two survivors of three stood every 250 ms and neither ever won.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +28,7 @@ use super::rpc::{Request, Response};
 use super::types::{LogId, NodeId};
 
 /// How often the leader's silence is measured.
-const LOOK_INTERVAL: Duration = Duration::from_millis(40);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Beyond the end of the lease, for the difference between our clock of it and the other voters'.
 const LEASE_SLACK: Duration = Duration::from_millis(20);
 /// By how much the voters that notice a death stand apart, so that they do not split the votes.
@@ -38,6 +42,7 @@ pub async fn watch_leader(control: Arc<Control>) {
     let mut not_before = Instant::now();
     let mut patience = lease + jitter(lease);
     let mut leader_before: Option<BrokerId> = None;
+    let mut stood: Option<Instant> = None;
     loop {
         sleep(LOOK_INTERVAL).await;
         let metrics = control.raft.metrics().borrow().clone();
@@ -52,7 +57,10 @@ pub async fn watch_leader(control: Arc<Control>) {
             continue;
         }
         leader_before = control.leader().filter(|leader| *leader != control.this_broker()).or(leader_before);
-        if !voters.contains(&control.node) || Instant::now() < not_before {
+        if !voters.contains(&control.node) || Instant::now() < not_before || control.log.is_storing_vote() {
+            continue;
+        }
+        if metrics.state == ServerState::Candidate && stood.is_some_and(|at| at.elapsed() < lease * 2) {
             continue;
         }
         let silence = control.leader_heard().elapsed();
@@ -76,6 +84,7 @@ pub async fn watch_leader(control: Arc<Control>) {
             continue;
         }
         info!(silence_ms = silence.as_millis(), is_dead, ?leader_before, "standing for election");
+        stood = Some(Instant::now());
         if control.raft.trigger().elect().await.is_err() {
             return;
         }

@@ -5,7 +5,8 @@
 //! * entries are readable from memory as soon as `append` returns;
 //! * a failed write or sync is final: the thread ends, every later write fails, and openraft stops.
 //!
-//! Entries are in a [`Journal`]; the vote and what was purged are in one small file that is replaced as a whole.
+//! Entries are in a [`Journal`]; the vote and what was purged are in one small file that is replaced in place
+//! ([`DurableCell`]), because a candidate waits for the votes of others for a limited time only.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,10 +26,11 @@ use tokio::sync::oneshot;
 
 use super::types::{Entry, LogId, NodeId, StorageError, TypeConfig, Vote};
 use crate::durable;
+use crate::durable_cell::DurableCell;
 
 const LOG_DIRECTORY: &str = "log";
 const HARD_STATE_FILE: &str = "hard-state";
-const HARD_STATE_MAGIC: [u8; 4] = *b"mih1";
+const HARD_STATE_MAGIC: [u8; 4] = *b"mih2";
 
 /// The log as openraft uses it. Clones share the log.
 #[derive(Clone)]
@@ -40,6 +42,8 @@ pub struct LogStore {
 #[derive(Default)]
 struct State {
     hard: HardState,
+    /// Votes on their way to the disk.
+    votes_under_way: usize,
     entries: BTreeMap<u64, Entry>,
 }
 
@@ -111,6 +115,12 @@ impl LogStore {
         self.state().last()
     }
 
+    /// Whether a vote is on its way to the disk: this node's own as a candidate, or one for another.
+    #[must_use]
+    pub fn is_storing_vote(&self) -> bool {
+        self.state().votes_under_way > 0
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while it is held")
     }
@@ -141,7 +151,7 @@ fn gone() -> io::Error {
 struct Writer {
     disk: RealDisk,
     journal: Journal<RealDisk>,
-    hard_state_path: PathBuf,
+    hard_state: DurableCell,
     purged: Option<LogId>,
 }
 
@@ -149,10 +159,10 @@ impl Writer {
     fn open(directory: &Path) -> Result<(Self, State), LogOpenError> {
         let hard_state_path = directory.join(HARD_STATE_FILE);
         let unreadable = |source| LogOpenError::HardState { path: hard_state_path.clone(), source };
-        let hard = match durable::read(&hard_state_path).map_err(unreadable)? {
-            Some(sealed) => postcard::from_bytes(durable::unseal(HARD_STATE_MAGIC, &sealed).map_err(unreadable)?)?,
-            None => HardState::default(),
-        };
+        let initial = postcard::to_allocvec(&HardState::default())?;
+        let opened = DurableCell::open(&hard_state_path, HARD_STATE_MAGIC, &initial);
+        let (hard_state, bytes) = opened.map_err(unreadable)?;
+        let hard: HardState = postcard::from_bytes(&bytes)?;
         let unopened = |source| LogOpenError::Journal { path: directory.to_path_buf(), source };
         let mut disk = RealDisk;
         let (mut journal, recovered) = Journal::open(&mut disk, &directory.join(LOG_DIRECTORY)).map_err(unopened)?;
@@ -166,8 +176,8 @@ impl Writer {
         for (index, record) in journal.read(&mut disk, ..).map_err(unopened)? {
             entries.insert(index, postcard::from_bytes(&record)?);
         }
-        let writer = Self { disk, journal, hard_state_path, purged: hard.purged };
-        Ok((writer, State { hard, entries }))
+        let writer = Self { disk, journal, hard_state, purged: hard.purged };
+        Ok((writer, State { hard, votes_under_way: 0, entries }))
     }
 
     fn run(mut self, jobs: &mpsc::Receiver<Job>) {
@@ -192,7 +202,7 @@ impl Writer {
     /// Stores the vote, and what was purged before purging it, so that a crash in between purges again at opening.
     fn store_hard_state(&mut self, hard: HardState) -> io::Result<()> {
         let bytes = postcard::to_allocvec(&hard).map_err(io::Error::other)?;
-        durable::replace(&self.hard_state_path, &durable::seal(HARD_STATE_MAGIC, &bytes))?;
+        self.hard_state.replace(&bytes)?;
         match hard.purged {
             Some(purged) if hard.purged != self.purged => {
                 self.purged = hard.purged;
@@ -240,11 +250,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let hard = HardState { vote: Some(*vote), ..self.state().hard };
-        self.write(|done| Job::HardState { hard, done })
-            .await
-            .map_err(|e| StorageError::from(StorageIOError::write_vote(AnyError::new(&e))))?;
-        self.state().hard = hard;
+        let hard = {
+            let mut state = self.state();
+            state.votes_under_way += 1;
+            HardState { vote: Some(*vote), ..state.hard }
+        };
+        let written = self.write(|done| Job::HardState { hard, done }).await;
+        let mut state = self.state();
+        state.votes_under_way -= 1;
+        written.map_err(|e| StorageError::from(StorageIOError::write_vote(AnyError::new(&e))))?;
+        state.hard = hard;
         Ok(())
     }
 
