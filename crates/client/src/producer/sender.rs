@@ -33,7 +33,7 @@ const PRODUCE_VERSION_MAX: i16 = 11;
 const CONNECT_DOUBT: Duration = Duration::from_millis(100);
 
 /// Pauses between questions of metadata: writes resume soon after the new leader is known.
-const REFRESH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
+const REFRESH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(100));
 
 /// A leader and one of the streams to it.
 type LinkKey = (i32, usize);
@@ -250,14 +250,7 @@ impl Sender {
             }
             // Suspect: keep the connection, ask others whether the leader has moved.
             let moved = self.requests.values().filter(|request| request.link == key).any(|request| {
-                request.batches.iter().any(|&(slot, epoch, _)| {
-                    let queue = &self.queues[slot];
-                    self.view
-                        .topics
-                        .get(&queue.topic)
-                        .and_then(|topic| topic.partitions.get(&queue.index))
-                        .is_some_and(|partition| partition.leader_epoch > epoch && partition.leader.is_some())
-                })
+                request.batches.iter().any(|&(slot, epoch, _)| has_moved(&self.view, &self.queues[slot], epoch))
             });
             if moved {
                 given_up.push((key, "no progress, and the leader has moved"));
@@ -475,10 +468,14 @@ impl Sender {
         };
         let now = Instant::now();
         let attempts = self.attempts(&request, answer.result);
-        for ((slot, _, batch), attempt) in request.batches.into_iter().zip(attempts) {
+        for ((slot, epoch, batch), attempt) in request.batches.into_iter().zip(attempts) {
             self.active.insert(slot);
             if let Some(ended) = self.queues[slot].settle(batch, attempt, now) {
                 self.report(slot, ended);
+            }
+            if has_moved(&self.view, &self.queues[slot], epoch) {
+                // What is known is newer than this attempt already: it need not be asked for once more.
+                self.queues[slot].refreshed(now);
             }
         }
     }
@@ -656,4 +653,11 @@ impl Sender {
         (self.on_report)(report);
         self.accumulator.release(batch.reserved_bytes);
     }
+}
+
+/// Whether a partition is known to have a leader in a later epoch than `epoch`.
+fn has_moved(view: &ClusterView, queue: &Queue, epoch: i32) -> bool {
+    let topic = view.topics.get(&queue.topic);
+    let partition = topic.and_then(|topic| topic.partitions.get(&queue.index));
+    partition.is_some_and(|partition| partition.leader_epoch > epoch && partition.leader.is_some())
 }
