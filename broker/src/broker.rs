@@ -134,7 +134,7 @@ async fn run_until_stopped(settings: Arc<Settings>) -> Result<(), BrokerError> {
         () = serving => unreachable!("it never ends"),
         () = signals.stop() => {}
         // Nothing can be handed over or closed in order any more; the next start recovers.
-        () = data_plane.ended() => return Err(BrokerError::Failed("the data thread has ended".to_owned())),
+        why = data_plane.ended() => return Err(BrokerError::Failed(why)),
         why = controller.failed() => return Err(BrokerError::Failed(why)),
     };
     let handing_over = async {

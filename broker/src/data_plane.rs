@@ -43,6 +43,9 @@ use crate::transport::{Acceptor, quic, tcp};
 /// How long a replica fetch may take to connect to its leader.
 const PEER_CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// Why the thread is gone, when it could not say.
+const ENDED: &str = "the data thread has ended";
+
 /// How long a stop waits for QUIC peers to take note.
 const QUIC_CLOSE_TIME_MAX: Duration = Duration::from_millis(500);
 
@@ -109,7 +112,7 @@ pub struct DataPlane {
     bound: Bound,
     recovery: RecoveryReport,
     orders: mpsc::UnboundedSender<Order>,
-    ended: watch::Receiver<bool>,
+    ended: watch::Receiver<Option<String>>,
     thread: JoinHandle<()>,
 }
 
@@ -126,12 +129,12 @@ impl DataPlane {
     pub fn start(settings: Arc<Settings>, control: ControlHandle) -> Result<Self, StartError> {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (outcome, started) = std::sync::mpsc::channel();
-        let (still_runs, ended) = watch::channel(false);
+        let (still_runs, ended) = watch::channel(None);
         let thread = std::thread::Builder::new()
             .name("data".to_owned())
             .spawn(move || {
-                run(settings, control, inbox, &outcome);
-                still_runs.send_replace(true);
+                let why = run(settings, control, inbox, &outcome);
+                still_runs.send_replace(Some(why.unwrap_or_else(|| ENDED.to_owned())));
             })
             .map_err(StartError::Thread)?;
         let Started { bound, recovery } = started.recv().unwrap_or(Err(StartError::Ended))?;
@@ -159,11 +162,12 @@ impl DataPlane {
         let _ = is_noted.await;
     }
 
-    /// Resolves when the data thread ended without having been told to: a broken invariant.
-    pub async fn ended(&self) {
+    /// Resolves when the data thread ended without having been told to, with the reason: a log failed.
+    pub async fn ended(&self) -> String {
         let mut ended = self.ended.clone();
-        // An error means that the thread panicked and dropped the sender.
-        let _ = ended.wait_for(|ended| *ended).await;
+        let why = ended.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        // Without one the thread panicked and dropped the sender.
+        why.unwrap_or_else(|| ENDED.to_owned())
     }
 
     /// Stops accepting, answers what is under way (for a bounded time), syncs all logs and writes their checkpoints
@@ -180,24 +184,32 @@ impl DataPlane {
     }
 }
 
+/// Returns why it cannot go on; nothing when it was told to stop or did not start.
 fn run(
     settings: Arc<Settings>,
     control: ControlHandle,
     inbox: mpsc::UnboundedReceiver<Order>,
     outcome: &std::sync::mpsc::Sender<Result<Started, StartError>>,
-) {
+) -> Option<String> {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return drop(outcome.send(Err(StartError::Thread(error)))),
+        Err(error) => {
+            drop(outcome.send(Err(StartError::Thread(error))));
+            return None;
+        }
     };
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    let why = tokio::task::LocalSet::new().block_on(&runtime, async {
         match Listening::open(&settings) {
-            Err(error) => drop(outcome.send(Err(error))),
+            Err(error) => {
+                drop(outcome.send(Err(error)));
+                None
+            }
             Ok(listening) => serve(settings, control, inbox, listening, outcome).await,
         }
     });
     // Tasks that wait for peers are dropped, not waited for.
     runtime.shutdown_background();
+    why
 }
 
 async fn serve(
@@ -206,7 +218,7 @@ async fn serve(
     mut inbox: mpsc::UnboundedReceiver<Order>,
     listening: Listening,
     outcome: &std::sync::mpsc::Sender<Result<Started, StartError>>,
-) {
+) -> Option<String> {
     let origin = Instant::now();
     // Blocks this thread, which has nothing else to do yet.
     let opened = Shard::open(&mut RealDisk, &settings.log_dir, shard_config(&settings), Millis(0));
@@ -218,7 +230,10 @@ async fn serve(
     });
     let (shard, recovery) = match started {
         Ok(started) => started,
-        Err(error) => return drop(outcome.send(Err(error))),
+        Err(error) => {
+            drop(outcome.send(Err(error)));
+            return None;
+        }
     };
     let metrics = Rc::new(Metrics::default());
     let context = Rc::new(Context::new(Arc::clone(&settings), shard.clone(), control.clone(), Rc::clone(&metrics)));
@@ -229,9 +244,14 @@ async fn serve(
     tokio::task::spawn_local(feed_images(control, shard.clone()));
     drop(outcome.send(Ok(Started { bound, recovery })));
 
-    // When every sender is gone the broker was dropped rather than stopped, and nothing is closed cleanly.
-    while let Some(order) = inbox.recv().await {
-        match order {
+    loop {
+        let order = tokio::select! {
+            order = inbox.recv() => order,
+            // One directory is all this broker has: it stops, and with it its leaderships move, as Kafka does it.
+            why = shard.failed() => return Some(why),
+        };
+        // When every sender is gone the broker was dropped rather than stopped, and nothing is closed cleanly.
+        match order? {
             Order::Registered { broker_epoch, noted } => {
                 context.broker_epoch.set(Some(broker_epoch));
                 shard.registered(broker_epoch);
@@ -246,7 +266,8 @@ async fn serve(
                     let _ = tokio::time::timeout(QUIC_CLOSE_TIME_MAX, endpoint.wait_idle()).await;
                 }
                 tracing::info!(counters = %metrics, "data plane stopped");
-                return drop(reply.send(closed));
+                let _ = reply.send(closed);
+                return None;
             }
         }
     }

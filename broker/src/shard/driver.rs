@@ -56,6 +56,9 @@ struct Driver {
     /// When the timer task will tick next.
     armed: Cell<Option<Millis>>,
     rearm: Notify,
+    /// Why the first log failed; then the process must stop.
+    failed: RefCell<Option<String>>,
+    failing: Notify,
 }
 
 struct Core {
@@ -88,6 +91,8 @@ impl ShardHandle {
             peers,
             armed: Cell::new(None),
             rearm: Notify::new(),
+            failed: RefCell::new(None),
+            failing: Notify::new(),
         }));
         tokio::task::spawn_local(feed_synced(handle.clone(), synced));
         tokio::task::spawn_local(feed_time(handle.clone()));
@@ -183,6 +188,19 @@ impl ShardHandle {
         Some((now, self.0.core.borrow().shard.as_ref()?.isr_report(now, partition)?))
     }
 
+    /// Resolves when a log has failed, with the reason. The next start will not trust what the failure may have cost.
+    ///
+    /// Should there be nobody to tell, because the disk does not even take that, the reason says so.
+    pub async fn failed(&self) -> String {
+        self.0.failing.notified().await;
+        let mut reason = self.0.failed.borrow_mut().take().unwrap_or_else(|| "a log failed".to_owned());
+        let Core { shard, disk, .. } = &mut *self.0.core.borrow_mut();
+        if let Some(Err(error)) = shard.as_mut().map(|shard| shard.abandon(disk)) {
+            reason += &format!("; and the next start cannot be warned: {error}");
+        }
+        reason
+    }
+
     /// Closes the shard: flushes every log and writes the checkpoints. What is asked of it afterwards stays
     /// unanswered.
     ///
@@ -210,7 +228,13 @@ impl ShardHandle {
                 }
                 Output::AlterPartition(proposal) => self.0.peers.alter_partition(self, proposal),
                 Output::Sync { round } => self.0.flusher.sync(round, shard.take_sync(round)),
-                Output::Notice(notice) => log(&notice),
+                Output::Notice(notice) => {
+                    if let Notice::LogFailed { reason, .. } = &notice {
+                        self.0.failed.borrow_mut().get_or_insert_with(|| reason.clone());
+                        self.0.failing.notify_one();
+                    }
+                    log(&notice);
+                }
             }
         }
         let next = shard.next_deadline();

@@ -3,7 +3,8 @@
 //! What the controller must learn from an opening is whether this broker may keep its ISR seats: whether everything it
 //! ever acknowledged is certainly still there. It is after a clean stop; when the kernel has been up ever since (a
 //! killed process keeps its page cache); and under `flush=commit`, whose acknowledgements wait for stable storage. In
-//! all three cases only as long as no log ends below what was once known to be flushed or committed: that is rot.
+//! all three cases only as long as no log ends below what was once known to be flushed or committed: that is rot. That
+//! the kernel has been up counts for nothing after a failed sync ([`Shard::abandon`]).
 //!
 //! A start that is not clean is noted in a file until a registration has carried the news, because the evidence (a
 //! changed boot, a torn tail) is gone at the next start (bug 21 of the zoo). A failed sync leaves the same note
@@ -257,6 +258,28 @@ impl<D: Disk> Shard<D> {
             checkpoint::mark_clean_shutdown(disk, &self.root, broker_epoch.0)?;
         }
         Ok(())
+    }
+}
+
+impl<D: Disk> Shard<D> {
+    /// The process is about to stop because a log failed, and the machine stays up: unless there was only no room for
+    /// more, the next start must not call the logs clean for that. The kernel has marked pages clean that never reached
+    /// the disk; it forgets them when it likes.
+    ///
+    /// What would make the next start clean is taken away, since a disk that fails may still remove what it no longer
+    /// takes.
+    pub fn abandon(&mut self, disk: &mut D) -> Result<(), OpenError> {
+        let doubt = |it: &Partition<D>| it.log.poisoned().is_some_and(|cause| !cause.spares_what_was_written());
+        if !self.partitions.values().any(doubt) {
+            return Ok(());
+        }
+        match checkpoint::remove(disk, &self.root, checkpoint::BOOT_ID) {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let why = b"a write or sync failed";
+                Ok(checkpoint::write(disk, &self.root, UNCLEAN_START, why, Durability::Synced)?)
+            }
+        }
     }
 }
 

@@ -346,6 +346,37 @@ fn failover_waiting_producers_learn_that_leadership_is_lost() {
     assert_eq!(cluster.result(pending), Some(Err(AppendError::LeadershipLost)));
 }
 
+/// A leader that was frozen while it was replaced (SIGSTOP) wakes up and finds requests waiting: it does not know yet.
+#[test]
+fn failover_frozen_leader_acknowledges_nothing_with_acks_all_after_it_was_replaced() {
+    let mut cluster = Cluster::new(3, 2);
+    cluster.produce("a");
+    // Frozen: it hears neither the controller nor its followers.
+    cluster.hold(0, 1);
+    cluster.hold(2, 1);
+    cluster.hold(3, 1);
+    cluster.fence(1);
+    cluster.run();
+    assert_eq!(cluster.leader(), Some(2));
+    cluster.produce("b");
+    // It wakes up. What waited in its sockets comes first: a write, and the fetches that its followers had sent it.
+    let late = cluster.send(1, "late", Acks::All);
+    let careless = cluster.send(1, "late, acks=1", Acks::Leader);
+    cluster.release(2, 1);
+    cluster.release(3, 1);
+    cluster.run();
+    assert_eq!(cluster.result(late), None, "nobody fetches it in the epoch that is over");
+    assert_eq!(cluster.result(careless), Some(Ok(2)), "acks=1 promises no more than this");
+    // Only then the news.
+    cluster.release(0, 1);
+    cluster.run();
+    assert_eq!(cluster.result(late), Some(Err(AppendError::LeadershipLost)));
+    cluster.unfence(1);
+    cluster.pass(1_000);
+    cluster.assert_converged();
+    assert_eq!(cluster.read_all(2), ["a", "b"], "what it wrote late is cut off");
+}
+
 /// Trap 21: a topic is deleted and made again under the same name while a replica is away.
 #[test]
 fn failover_recreated_topic_does_not_inherit_its_namesakes_records() {

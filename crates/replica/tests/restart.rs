@@ -428,3 +428,47 @@ fn retention_removes_old_segments_below_the_high_watermark_and_followers_adopt_t
     assert_eq!(cluster.log_end(2), 21);
     assert_eq!(cluster.describe(2).log_start, cluster.describe(1).log_start);
 }
+
+/// What a process does whose log has failed: it notes what the failure may have cost, and stops.
+fn abandon(cluster: &mut Cluster, id: i32) {
+    let broker = cluster.brokers.get_mut(&BrokerId(id)).expect("known");
+    broker.shard.as_mut().expect("open").abandon(&mut broker.disk).expect("noted");
+    cluster.kill(id);
+}
+
+#[test]
+fn disk_full_leaves_what_was_written_so_the_next_start_is_clean() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.produce("a");
+    disk(&mut cluster, 1).inject(Fault::always(Operation::Write, ErrorKind::StorageFull));
+    cluster.send(1, "b", Acks::Leader);
+    abandon(&mut cluster, 1);
+    disk(&mut cluster, 1).heal();
+    let report = cluster.start(1);
+    assert!(report.clean_for_data, "{}", report.reason);
+    cluster.run();
+    assert_eq!(cluster.read_all(1), ["a"]);
+}
+
+#[test]
+fn disk_error_makes_the_next_start_doubt_what_the_kernel_calls_written() {
+    let mut cluster = Cluster::new(3, 2);
+    cluster.produce("a");
+    disk(&mut cluster, 1).inject(Fault::always(Operation::Write, ErrorKind::Other));
+    cluster.send(1, "b", Acks::All);
+    // The disk takes nothing any more, but a file can still be removed from it.
+    abandon(&mut cluster, 1);
+    disk(&mut cluster, 1).heal();
+    cluster.run();
+    assert_ne!(cluster.leader(), Some(1), "another leads");
+    cluster.hold(1, 2);
+    cluster.hold(1, 3);
+    let report = cluster.start(1);
+    assert!(!report.clean_for_data, "the machine stayed up, but its pages are not to be trusted");
+    cluster.run();
+    assert!(!cluster.isr().contains(&1), "it has to catch up first");
+    cluster.release(1, 2);
+    cluster.release(1, 3);
+    cluster.pass(1_000);
+    cluster.assert_converged();
+}

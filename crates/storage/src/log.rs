@@ -13,7 +13,7 @@ mod remove;
 use crate::disk::Disk;
 use crate::header::{BatchHeader, HEADER_BYTES, headers};
 use crate::index::OFFSET_ENTRY_BYTES;
-use crate::poison::{Poison, Poisoned, SYNC};
+use crate::poison::{A_WRITE, CREATING_A_SEGMENT, Poison, Poisoned, SYNC};
 use crate::segment::Segment;
 use crate::tail::Tail;
 use bytes::Bytes;
@@ -261,7 +261,7 @@ impl<D: Disk> Log<D> {
             // Best effort: recovery cuts what stays behind, and nobody reads past the end.
             let file = active.file.as_ref().expect("the active segment is open");
             let _ = disk.truncate(file, active.len);
-            return Err(self.poison.set("a write", &error));
+            return Err(self.poison.set(A_WRITE, &error));
         }
         (self.end, self.last_epoch) = (end, last_epoch);
         *run = Run::default();
@@ -290,7 +290,7 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         let created = Segment::create(disk, &self.directory, self.end);
-        let created = self.poison.guard("creating a segment", created)?;
+        let created = self.poison.guard(CREATING_A_SEGMENT, created)?;
         self.segments.push_back(created);
         self.names += 1;
         Ok(())

@@ -7,11 +7,16 @@
 use std::io;
 use thiserror::Error;
 
+/// Appending to a segment failed.
+pub const A_WRITE: &str = "a write";
+/// Making the next segment failed.
+pub const CREATING_A_SEGMENT: &str = "creating a segment";
+
 /// Why a log takes no more writes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the log is closed for writes since {operation} failed: {reason}")]
 pub struct Poisoned {
-    /// What failed first.
+    /// What failed first, such as [`A_WRITE`].
     pub operation: &'static str,
     /// What the system said.
     pub reason: String,
@@ -27,6 +32,14 @@ impl Poisoned {
     #[must_use]
     pub fn is_of_sync(&self) -> bool {
         self.operation == SYNC
+    }
+
+    /// Whether everything written before the failure is certainly still there, as if the process had been killed: there
+    /// was only no room for more. After a failed sync, or any other error of the device, nobody knows.
+    #[must_use]
+    pub fn spares_what_was_written(&self) -> bool {
+        matches!(self.operation, A_WRITE | CREATING_A_SEGMENT)
+            && matches!(self.kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
 
