@@ -29,6 +29,10 @@ test: _binaries
 chaos *ARGS: build
     {{ target }}/release/minisr-chaos run {{ ARGS }}
 
+# kill leaders and controllers 60 times under load: how long until writes are taken again, stage by stage (5 minutes)
+failover *ARGS: build
+    {{ target }}/release/minisr-chaos run --profile failover --out results/failover {{ ARGS }}
+
 # run SEEDS seeds of the simulator, each twice
 sim SEEDS="500" *ARGS:
     cargo run --locked -q -p minisr-simulator --bin minisr-sim -- --seeds {{ SEEDS }} {{ ARGS }}

@@ -12,6 +12,8 @@ pub struct FaultWindow {
     pub kind: FaultKind,
     /// Whether a victim was the active controller.
     pub controller: bool,
+    /// The brokers hit.
+    pub victims: Vec<i32>,
     /// When it was injected.
     pub at_us: u64,
     /// When its cause was lifted: the process was started again or continued.
@@ -39,6 +41,8 @@ pub struct Gap {
     pub alone: bool,
     /// From the last acknowledgement before the pause to the first one after it.
     pub gap_us: u64,
+    /// From the injection to that first one after it.
+    pub resumed_us: u64,
 }
 
 /// The gaps of every durable partition around every fault. `end_us` is when the workload ended.
@@ -58,6 +62,7 @@ pub fn gaps(history: &History, faults: &[FaultWindow], end_us: u64) -> Vec<Gap> 
         let next = faults.get(index + 1).map_or(end_us, |next| next.at_us);
         let horizon = fault.lifted_us.min(next);
         for (slot, times) in acks.iter().enumerate().filter(|(slot, _)| history.durable(*slot as Slot)) {
+            let (gap_us, resumed_us) = longest(times, fault.at_us, horizon, end_us);
             gaps.push(Gap {
                 fault: fault.number,
                 kind: fault.kind,
@@ -65,22 +70,24 @@ pub fn gaps(history: &History, faults: &[FaultWindow], end_us: u64) -> Vec<Gap> 
                 partition: history.name(slot as Slot).to_owned(),
                 affected: fault.led.contains(&(slot as Slot)),
                 alone: fault.alone,
-                gap_us: longest(times, fault.at_us, horizon, end_us),
+                gap_us,
+                resumed_us,
             });
         }
     }
     gaps
 }
 
-fn longest(times: &[u64], at_us: u64, horizon: u64, end_us: u64) -> u64 {
+/// The longest pause, and how long after the fault it ended.
+fn longest(times: &[u64], at_us: u64, horizon: u64, end_us: u64) -> (u64, u64) {
     let first_after = times.partition_point(|time| *time <= at_us);
     let mut before = if first_after == 0 { 0 } else { times[first_after - 1] };
-    let mut longest = 0;
+    let mut longest = (0, 0);
     for time in times[first_after..].iter().copied().chain(std::iter::once(end_us)) {
         if before >= horizon {
             break;
         }
-        longest = longest.max(time.saturating_sub(before));
+        longest = longest.max((time.saturating_sub(before), time.saturating_sub(at_us)));
         before = time;
     }
     longest
@@ -114,14 +121,23 @@ mod tests {
     }
 
     fn fault(at_us: u64, lifted_us: u64) -> FaultWindow {
-        FaultWindow { number: 1, kind: FaultKind::Kill, controller: false, at_us, lifted_us, led: vec![0], alone: true }
+        FaultWindow {
+            number: 1,
+            kind: FaultKind::Kill,
+            controller: false,
+            victims: vec![1],
+            at_us,
+            lifted_us,
+            led: vec![0],
+            alone: true,
+        }
     }
 
     #[test]
     fn availability_gap_runs_from_last_ack_before_to_first_after() {
         let acks = (0..100).map(|n| n * 10).chain((300..400).map(|n| n * 10));
         let gaps = gaps(&history(acks), &[fault(985, 2_000)], 4_000);
-        assert_eq!(gaps[0].gap_us, 3_000 - 990);
+        assert_eq!((gaps[0].gap_us, gaps[0].resumed_us), (3_000 - 990, 3_000 - 985));
     }
 
     #[test]

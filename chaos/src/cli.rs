@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::durability::{InSync, Loss};
-use crate::plan::FaultKind;
+use crate::plan::{FaultKind, Profile};
 
 /// Hurts a cluster while it is written to, heals it, reads everything back, and judges.
 #[derive(Debug, Parser)]
@@ -38,6 +38,12 @@ pub struct RunArgs {
     /// A short run of three kills (about half a minute), for tests
     #[arg(long)]
     pub smoke: bool,
+    /// What the faults are for: mixed (to break things) or failover (to time them: kills of leaders and controllers)
+    #[arg(long, default_value = "mixed", value_name = "PROFILE")]
+    pub profile: Profile,
+    /// Kills of the profile failover
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    pub kills: u32,
     /// Stop after this many faults
     #[arg(long, value_name = "N")]
     pub faults_max: Option<u32>,
@@ -267,12 +273,25 @@ impl RunArgs {
         );
         anyhow::ensure!(!self.faults.is_empty(), "--faults names no fault");
         anyhow::ensure!(
+            self.profile == Profile::Mixed || (self.faults == [FaultKind::Kill] && !self.smoke && self.kills > 0),
+            "--profile failover only kills, at least once, and has no smoke run"
+        );
+        anyhow::ensure!(
             self.victims_max.is_none_or(|victims| (1..=self.brokers).contains(&victims)),
             "--victims-max must be 1 to the number of brokers ({})",
             self.brokers
         );
         anyhow::ensure!((8..=1_000_000).contains(&self.record_bytes), "--record-bytes must be 8 to 1000000");
         Ok(())
+    }
+
+    /// No fault begins this long after the first.
+    pub fn fault_time(&self) -> std::time::Duration {
+        match self.profile {
+            Profile::Mixed => std::time::Duration::from_secs_f64(self.duration),
+            // As long as it takes, within reason: a kill takes some five seconds.
+            Profile::Failover => std::time::Duration::from_secs(60) * self.kills,
+        }
     }
 
     /// How many brokers may be hit at once: what leaves a majority, unless more was asked for.

@@ -120,6 +120,7 @@ impl<'a> Injector<'a> {
             lifted_us,
             led,
             alone,
+            victims: victims.clone(),
         });
         if fault.kind != FaultKind::Pause {
             for victim in victims {

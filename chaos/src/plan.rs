@@ -107,6 +107,18 @@ pub struct Plan {
     number: u32,
     /// Roles still to come before each has had its turn.
     bag: Vec<Role>,
+    profile: Profile,
+}
+
+/// What the faults are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// To break things: every role in turn, some faults on a cluster that is still recovering.
+    #[default]
+    Mixed,
+    /// To time failovers: leaders and controllers alternate, every kill finds a whole cluster, victims stay down for
+    /// two seconds.
+    Failover,
 }
 
 impl Plan {
@@ -119,7 +131,14 @@ impl Plan {
             others_max: victims_max - 1,
             number: 0,
             bag: Vec::new(),
+            profile: Profile::Mixed,
         }
+    }
+
+    /// The same for another purpose.
+    #[must_use]
+    pub fn with_profile(self, profile: Profile) -> Self {
+        Self { profile, ..self }
     }
 }
 
@@ -128,7 +147,10 @@ impl Iterator for Plan {
 
     fn next(&mut self) -> Option<PlannedFault> {
         if self.bag.is_empty() {
-            self.bag = Role::ALL.to_vec();
+            self.bag = match self.profile {
+                Profile::Mixed => Role::ALL.to_vec(),
+                Profile::Failover => vec![Role::Leader, Role::Controller],
+            };
             self.bag.shuffle(&mut self.random);
         }
         self.number += 1;
@@ -139,6 +161,18 @@ impl Iterator for Plan {
             FaultKind::Pause => random.random_range(200..3_000),
             FaultKind::Kill | FaultKind::Stop | FaultKind::Wipe => random.random_range(500..5_000),
         };
+        if self.profile == Profile::Failover {
+            return Some(PlannedFault {
+                number: self.number,
+                kind,
+                role: self.bag.pop().expect("filled above"),
+                others: 0,
+                lot: random.random(),
+                steady: Duration::from_millis(random.random_range(500..1_000)),
+                lasts: Duration::from_millis(random.random_range(1_500..2_500)),
+                patient: true,
+            });
+        }
         let others = if self.others_max == 0 { 0 } else { random.random_range(0..=self.others_max) };
         Some(PlannedFault {
             number: self.number,
@@ -174,6 +208,14 @@ mod tests {
             assert_eq!(roles, Role::ALL);
         }
         assert!(faults.iter().all(|fault| fault.others == 0));
+    }
+
+    #[test]
+    fn plan_failover_kills_leaders_and_controllers_of_whole_clusters() {
+        let plan = Plan::new(5, &[FaultKind::Kill], 1).with_profile(Profile::Failover);
+        let faults: Vec<PlannedFault> = plan.take(10).collect();
+        assert_eq!(faults.iter().filter(|fault| fault.role == Role::Controller).count(), 5);
+        assert!(faults.iter().all(|fault| fault.patient && fault.others == 0 && fault.role != Role::Follower));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where all parts of a run put what they see: one clock, one history, one list of events.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::display::Display;
 use crate::history::{History, Latest, Outcome, Promise, Read, Reader, Send, Slot, Value};
@@ -35,6 +35,7 @@ struct Recorded {
 #[derive(Debug)]
 pub struct Recorder {
     started: Instant,
+    started_at: SystemTime,
     recorded: Mutex<Recorded>,
     display: Display,
 }
@@ -43,7 +44,13 @@ impl Recorder {
     /// An empty record over these slots, whose clock starts now. Every event is also shown as it is recorded.
     pub fn new(slots: Vec<(String, Promise)>, display: Display) -> Self {
         let history = History { slots, ..History::default() };
-        Self { started: Instant::now(), recorded: Mutex::new(Recorded { history, ..Recorded::default() }), display }
+        let recorded = Mutex::new(Recorded { history, ..Recorded::default() });
+        Self { started: Instant::now(), started_at: SystemTime::now(), recorded, display }
+    }
+
+    /// When the run began, by the clock of the brokers' logs.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
     }
 
     /// Microseconds since the run began.

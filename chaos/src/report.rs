@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::availability::{Gap, percentile};
 use crate::check::Finding;
+use crate::failover::{self, Summary};
 use crate::history::{History, Outcome, Outcomes, Promise};
 use crate::recorder::Event;
 
@@ -123,6 +124,9 @@ pub struct Verdict {
     pub compared: Compared,
     /// What the checks found, all of them listed.
     pub findings: Vec<Finding>,
+    /// What kills cost, stage by stage; only of the profile failover.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failover: Vec<Summary>,
     /// Where the evidence is.
     pub evidence: Option<String>,
 }
@@ -175,6 +179,9 @@ impl Verdict {
             for example in &finding.examples {
                 writeln!(text, "    {example}").expect("writing to a string");
             }
+        }
+        if !self.failover.is_empty() {
+            text += failover::table(&self.failover).trim_start_matches('\n');
         }
         let conclusion = match self.conclusion {
             Conclusion::Fine => "fine: no anomaly".to_owned(),

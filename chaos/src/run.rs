@@ -10,15 +10,16 @@ use minisr_cluster::{Cluster, ClusterError, ClusterOptions};
 use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
-use crate::availability::{self, Gap};
+use crate::availability::{self, FaultWindow, Gap};
 use crate::check::{self, Finding};
 use crate::cli::{RunArgs, TransportName};
 use crate::display::Display;
+use crate::failover::{self, Summary};
 use crate::history::{History, Promise, Slot};
 use crate::injector::{BrokerDied, Injected, Injector, Until, WHOLE_BOUND};
 use crate::leaders::Leaders;
 use crate::observer::{ANSWER_BOUND, Observer};
-use crate::plan::{FaultKind, Plan};
+use crate::plan::{FaultKind, Plan, Profile};
 use crate::recorder::{Event, Recorder};
 use crate::replica_log::ReplicaLog;
 use crate::report::{self, Compared, Conclusion, Pauses, Verdict};
@@ -63,7 +64,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Verdict> {
     let run = run_name(seed);
     let out = std::path::absolute(args.out.join(&run))?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-    let duration = Duration::from_secs_f64(if args.smoke { SMOKE_SECONDS } else { args.duration });
+    let duration = if args.smoke { Duration::from_secs_f64(SMOKE_SECONDS) } else { args.fault_time() };
     let display = Display::new(duration + STEADY * 2);
     display.say(&format!("chaos run {run}: seed {seed} (repeat with --seed {seed})"));
 
@@ -97,7 +98,7 @@ async fn run_in(
     out: &Path,
 ) -> anyhow::Result<Verdict> {
     create_topics(args, scene).await?;
-    let plan = Plan::new(seed, &args.faults, args.victims());
+    let plan = Plan::new(seed, &args.faults, args.victims()).with_profile(args.profile);
     let hurt = hurt(args, scene, plan, duration).await?;
     let mut leaders = scene.leaders(TransportName::Tcp, "chaos-read-back", READ_BACK_BOUND / 8)?;
     scene.recorder.event("phase", None, None, None, "reading everything back");
@@ -150,10 +151,26 @@ async fn run_in(
             batches: logs.iter().flat_map(|(_, logs)| logs).map(|log| log.batches.len()).sum(),
         },
         findings,
+        failover: match args.profile {
+            Profile::Mixed => Vec::new(),
+            Profile::Failover => time_failovers(scene, out, &hurt.injected.windows, &gaps)?,
+        },
         evidence: (conclusion == Conclusion::Anomaly || args.keep).then(|| out.display().to_string()),
     };
     leave_results(scene, out, &verdict, &history, &events, &gaps)?;
     Ok(verdict)
+}
+
+/// What the kills cost, stage by stage; files beside the run's others.
+fn time_failovers(scene: &Scene, out: &Path, windows: &[FaultWindow], gaps: &[Gap]) -> anyhow::Result<Vec<Summary>> {
+    let mut noted = Vec::new();
+    for id in scene.cluster.ids() {
+        noted.extend(failover::read_log(&scene.cluster.log_path(id), id, scene.recorder.started_at())?);
+    }
+    let rows = failover::rows(windows, gaps, &noted);
+    let summaries = failover::summaries(&rows, gaps);
+    failover::write_files(out, &rows, &summaries)?;
+    Ok(summaries)
 }
 
 async fn start_cluster(args: &RunArgs, out: &Path) -> anyhow::Result<Cluster> {
@@ -165,6 +182,9 @@ async fn start_cluster(args: &RunArgs, out: &Path) -> anyhow::Result<Cluster> {
         ..ClusterOptions::new(args.brokers)
     };
     options = options.set("min.insync.replicas", args.min_insync_replicas);
+    if args.profile == Profile::Failover {
+        options.environment.push(("RUST_LOG".to_owned(), failover::LOG_FILTER.to_owned()));
+    }
     options.settings.extend(args.settings.iter().cloned());
     Ok(Cluster::start(options).await?)
 }
@@ -214,7 +234,11 @@ async fn hurt(args: &RunArgs, scene: &Scene, plan: Plan, duration: Duration) -> 
     let began = Instant::now();
     let until = Until {
         deadline: began + duration,
-        faults_max: args.faults_max.unwrap_or(if args.smoke { SMOKE_FAULTS } else { u32::MAX }),
+        faults_max: args.faults_max.unwrap_or(match args.profile {
+            Profile::Failover => args.kills,
+            Profile::Mixed if args.smoke => SMOKE_FAULTS,
+            Profile::Mixed => u32::MAX,
+        }),
     };
     let mut injected = Injected::default();
     let mut unhealed = broke(show_progress(recorder, began, injector.run(plan, until, &mut injected)).await)?;

@@ -39,6 +39,7 @@ mod tests {
             affected: true,
             alone,
             gap_us,
+            resumed_us: gap_us,
         }
     }
 
