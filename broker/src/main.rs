@@ -25,6 +25,10 @@ struct Arguments {
     /// Where to dial a peer's data listener instead of its advertised address; may be given more than once
     #[arg(long, value_name = "ID=HOST:PORT", value_parser = id_and_address)]
     peer_address: Vec<(BrokerId, HostPort)>,
+    /// Where to dial a peer's CONTROLLER listener instead of where the settings or its registration say; may be given
+    /// more than once
+    #[arg(long, value_name = "ID=HOST:PORT", value_parser = id_and_address)]
+    controller_address: Vec<(BrokerId, HostPort)>,
     /// Print every setting with its default, range and meaning, and exit
     #[arg(long)]
     settings: bool,
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         tracing::warn!("{note}");
     }
     settings.peer_addresses = arguments.peer_address.into_iter().collect();
+    settings.controller_addresses = arguments.controller_address.into_iter().collect();
     match broker::run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error),

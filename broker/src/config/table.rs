@@ -32,6 +32,8 @@ macro_rules! settings {
             /// From `--peer-address`: where the data listener of a peer is dialed instead of its advertised address,
             /// which is how a proxy is put on one link.
             pub peer_addresses: BTreeMap<BrokerId, HostPort>,
+            /// `--controller-address`: where a peer's CONTROLLER listener is dialed instead of where it is.
+            pub controller_addresses: BTreeMap<BrokerId, HostPort>,
             /// What obsolete names among the settings were taken for: sentences for the log.
             pub notes: Vec<String>,
         }
@@ -46,6 +48,7 @@ macro_rules! settings {
                 Ok(Self {
                     $( $field: one($name, values, $default, &$kind)?, )*
                     peer_addresses: BTreeMap::new(),
+                    controller_addresses: BTreeMap::new(),
                     notes: Vec::new(),
                 })
             }

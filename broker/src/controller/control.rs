@@ -10,7 +10,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesResponse;
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::election::lease;
@@ -23,6 +23,9 @@ use super::sessions::Sessions;
 use super::types::{LogId, Node, NodeId, Raft};
 use crate::config::Settings;
 use crate::control_handle::ProposeError;
+
+/// How often it is looked whether a suspect sends heartbeats.
+const HEARTBEAT_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Shared by all tasks of the control thread.
 pub struct Control {
@@ -151,10 +154,14 @@ impl Control {
     }
 
     /// Whether this node would vote for a candidate whose log ends at `last`: it is no leader itself, has not heard
-    /// one for a lease, and its own log reaches no further.
+    /// one for a lease, stores no vote just now, and its own log reaches no further.
     #[must_use]
     pub fn would_vote(&self, last: Option<LogId>) -> bool {
-        !self.is_active() && self.leader_heard().elapsed() >= lease(self) && last >= self.log.last_log_id()
+        let is_voting = self.log.is_storing_vote();
+        !self.is_active()
+            && !is_voting
+            && self.leader_heard().elapsed() >= lease(self)
+            && last >= self.log.last_log_id()
     }
 
     /// Proposes a command, wherever the leader is, and waits until it is applied **here**.
@@ -300,8 +307,37 @@ impl Control {
             debug!(%broker, "a suspected broker sent a heartbeat meanwhile");
             return;
         }
+        if found == Probed::Silent {
+            if self.is_heard_again(broker, epoch, since).await {
+                debug!(%broker, "a suspected broker does not answer, but sends heartbeats");
+                return;
+            }
+            // Meanwhile the way to it may have opened again.
+            if self.peers.probe(broker, incarnation, bound, 1).await == Probed::Alive {
+                debug!(%broker, "a suspected broker answers after all");
+                return;
+            }
+        }
         info!(%broker, %epoch, ?found, probe_ms = since.elapsed().as_millis(), "fencing a broker that does not answer");
         self.fence(broker, epoch).await;
+    }
+
+    /// Whether a heartbeat of this life comes in the time in which one is due.
+    ///
+    /// Nobody refuses a connection to the suspect and nobody answers: its machine is gone, or only our way to it. Its
+    /// heartbeats come on a way of their own, which a partition in one direction leaves open.
+    async fn is_heard_again(&self, broker: BrokerId, epoch: BrokerEpoch, since: Instant) -> bool {
+        let interval = Duration::from_millis(self.settings.broker_heartbeat_interval_ms);
+        let deadline = since + interval + interval / 4;
+        loop {
+            if self.sessions.lock().expect("no panic while it is held").was_heard_after(broker, epoch, since) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(HEARTBEAT_LOOK_INTERVAL).await;
+        }
     }
 
     /// Fences a life of a broker, as the active controller.

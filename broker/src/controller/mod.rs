@@ -213,7 +213,8 @@ impl Running {
         let machine = StateMachine::open(&directory, image_sender).map_err(unusable)?;
         let dialer = Dialer::new(Arc::new(identity.peer_client_config()?), &settings.cluster_id, settings.node_id);
         let voters = Arc::new(settings.controller_quorum_voters.clone());
-        let peers = Peers::new(dialer, voters, image.clone());
+        let overrides = Arc::new(settings.controller_addresses.clone());
+        let peers = Peers::new(dialer, voters, overrides, image.clone());
         let network = Network::new(peers.clone());
         let raft = Raft::new(node, Arc::new(raft_config(&settings)?), network, log.clone(), machine)
             .await
@@ -342,15 +343,16 @@ async fn watch_raft(control: Arc<Control>, failing: mpsc::UnboundedSender<String
 
 /// openraft's own settings.
 ///
-/// `election_timeout_max` is the lease during which voters refuse candidates. openraft's election timer is off: see
-/// [`election`].
+/// `election_timeout_max` is the lease during which voters refuse candidates, `election_timeout_min` how long a
+/// candidate waits for a vote: as long as openraft allows, since a voter answers only when its vote is on disk, and an
+/// answer that comes too late is lost. openraft's election timer is off: see [`election`].
 fn raft_config(settings: &Settings) -> Result<openraft::Config, StartError> {
     let heartbeat_interval = settings.controller_quorum_heartbeat_interval_ms;
     let lease = settings.controller_quorum_election_timeout_ms;
     openraft::Config {
         cluster_name: settings.cluster_id.clone(),
         heartbeat_interval,
-        election_timeout_min: (lease / 2).max(heartbeat_interval + 1),
+        election_timeout_min: lease - 1,
         election_timeout_max: lease,
         enable_elect: false,
         max_payload_entries: ENTRIES_PER_MESSAGE_MAX,

@@ -21,6 +21,8 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_millis(250);
 pub struct Peers {
     dialer: Dialer,
     voters: Arc<BTreeMap<BrokerId, HostPort>>,
+    /// `--controller-address`: how a proxy is inserted.
+    overrides: Arc<BTreeMap<BrokerId, HostPort>>,
     image: watch::Receiver<Arc<Image>>,
     links: Arc<Mutex<BTreeMap<BrokerId, Link>>>,
 }
@@ -28,14 +30,20 @@ pub struct Peers {
 impl Peers {
     /// No links yet.
     #[must_use]
-    pub fn new(dialer: Dialer, voters: Arc<BTreeMap<BrokerId, HostPort>>, image: watch::Receiver<Arc<Image>>) -> Self {
-        Self { dialer, voters, image, links: Arc::default() }
+    pub fn new(
+        dialer: Dialer,
+        voters: Arc<BTreeMap<BrokerId, HostPort>>,
+        overrides: Arc<BTreeMap<BrokerId, HostPort>>,
+        image: watch::Receiver<Arc<Image>>,
+    ) -> Self {
+        Self { dialer, voters, overrides, image, links: Arc::default() }
     }
 
-    /// Where a broker's CONTROLLER listener is: as the settings say for voters, as it registered for others.
+    /// Where a broker's CONTROLLER listener is: as the command line says, as the settings say for voters, as it
+    /// registered for others.
     #[must_use]
     pub fn address(&self, broker: BrokerId) -> Option<HostPort> {
-        if let Some(address) = self.voters.get(&broker) {
+        if let Some(address) = self.overrides.get(&broker).or_else(|| self.voters.get(&broker)) {
             return Some(address.clone());
         }
         let image = self.image.borrow();

@@ -1,5 +1,6 @@
 //! The handle on a cluster: what can be done to its brokers, and how to reach them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,8 @@ pub struct Cluster {
     pub(crate) ready_timeout: Duration,
     pub(crate) brokers: Mutex<Vec<Slot>>,
     pub(crate) ownership: Mutex<Ownership>,
+    /// Further arguments of the brokers' processes, by id.
+    pub(crate) arguments: Mutex<BTreeMap<i32, Vec<String>>>,
 }
 
 /// What drop has to do.
@@ -99,6 +102,7 @@ impl Cluster {
             ready_timeout: Duration::from_secs(30),
             brokers: Mutex::new(brokers),
             ownership: Mutex::new(Ownership { watchdog: None, remove_dir: false }),
+            arguments: Mutex::default(),
         })
     }
 
@@ -295,6 +299,14 @@ impl Cluster {
         self.wait_ready(id).await
     }
 
+    /// Gives a broker's process these further arguments from its next start on, as long as this handle lives: how a
+    /// proxy is put between brokers whose ports are known only once they exist.
+    pub fn set_arguments(&self, id: i32, arguments: Vec<String>) -> Result<(), ClusterError> {
+        self.check(id)?;
+        lock(&self.arguments).insert(id, arguments);
+        Ok(())
+    }
+
     /// Removes the data of a broker that is down: its disk is replaced by an empty one.
     pub fn wipe(&self, id: i32) -> Result<(), ClusterError> {
         self.demand(id, &[BrokerState::Killed, BrokerState::Stopped, BrokerState::Died], "wiped")?;
@@ -355,9 +367,11 @@ impl Cluster {
         let description = lock(&self.description).clone();
         let driver = description.driver;
         let _ = fs::remove_file(layout.ended(id));
+        let mut arguments = driver.arguments(layout, id);
+        arguments.extend(lock(&self.arguments).get(&id).into_iter().flatten().map(Into::into));
         let child = process::spawn(
             &description.binary,
-            &driver.arguments(layout, id),
+            &arguments,
             &description.environment,
             &layout.out(id),
             &layout.log(id),

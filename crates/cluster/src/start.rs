@@ -89,6 +89,7 @@ impl Cluster {
             brokers: Mutex::new(description.ports.iter().map(|_| Slot::default()).collect()),
             description: Mutex::new(description),
             ownership: Mutex::new(Ownership { watchdog: Some(Watchdog::start(remove)?), remove_dir: remove.is_some() }),
+            arguments: Mutex::default(),
         };
         match cluster.launch_all().await {
             Ok(()) => Ok(cluster),
