@@ -84,7 +84,11 @@ impl Slot {
         {
             self.child = None;
         }
-        self.identity.map_or(Life::Gone, Identity::life)
+        match self.identity.map_or(Life::Gone, Identity::life) {
+            // Its first thread has ended; as long as others have not, its files are still locked.
+            Life::Gone if self.child.is_some() => Life::Running,
+            life => life,
+        }
     }
 }
 
