@@ -100,6 +100,12 @@ impl Cluster {
                     self.count("truncations", 1);
                     self.cut((*partition, id), *to, *high_watermark, false);
                 }
+                Output::Notice(Notice::Removed { partition }) => {
+                    // Reassigned elsewhere, and its directory is gone: should it come back, it begins anew.
+                    self.count("replicas-removed", 1);
+                    self.state.replicas.remove(&(*partition, id));
+                    self.brokers.get_mut(&id).expect("a broker of this cluster").mirrors.remove(partition);
+                }
                 Output::Notice(Notice::BecameLeader { .. }) => self.count("leaderships-taken", 1),
                 Output::Notice(Notice::LogFailed { partition, reason }) => {
                     panic!("broker {id} lost its log of {partition:?} without an injected fault: {reason}");

@@ -10,6 +10,7 @@ mod controller;
 mod cut;
 mod kill;
 mod pause;
+mod reassign;
 mod recreate;
 mod restart;
 mod slow;
@@ -50,6 +51,8 @@ pub const ALL: &[FaultType] = &[
     controller::PREFERRED,
     configure::MIN_ISR,
     recreate::RECREATE,
+    reassign::REASSIGN,
+    reassign::CANCEL,
 ];
 
 /// The fault of a name, those included that no seed draws.
