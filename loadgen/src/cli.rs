@@ -56,6 +56,8 @@ pub enum Command {
 pub enum Experiment {
     /// Count ISR shrinks and expansions under replica.lag.max.messages (lag ≥ N, lag > N) and under the rule of time
     IsrShuttle(IsrShuttleArguments),
+    /// Measure response times before, during and after a reassignment beside them, without and with a throttle
+    Reassign(ReassignArguments),
 }
 
 /// Flags of the experiment isr-shuttle.
@@ -70,6 +72,32 @@ pub struct IsrShuttleArguments {
     /// Milliseconds from one batch to the next
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 50)]
     pub interval_ms: u64,
+    /// Directory for runs
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub output: PathBuf,
+    /// Name of the run's directory [default: date and time, UTC, and the experiment's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Flags of the experiment reassign.
+#[derive(Debug, Clone, Args)]
+pub struct ReassignArguments {
+    /// Records per second of the workload
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub rate: u64,
+    /// Bytes of each
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    pub record_bytes: usize,
+    /// MiB in the topic whose replication factor is raised from 1 to 3
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    pub bulk_mib: u64,
+    /// The throttle of the second part, bytes per second of each broker
+    #[arg(long, value_name = "BYTES", default_value_t = 20_000_000)]
+    pub throttle: u64,
+    /// How long to measure before and after
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub phase_seconds: u64,
     /// Directory for runs
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub output: PathBuf,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use minisr_loadgen::cli::{Cli, Command, Experiment};
-use minisr_loadgen::experiment::isr_shuttle;
+use minisr_loadgen::experiment::{isr_shuttle, reassign};
 use minisr_loadgen::settings::Settings;
 use minisr_loadgen::{compare, report, sweep};
 use tracing_subscriber::EnvFilter;
@@ -40,6 +40,10 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Experiment { which: Experiment::IsrShuttle(arguments) }) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(isr_shuttle::run(&arguments));
+        }
+        Some(Command::Experiment { which: Experiment::Reassign(arguments) }) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            return runtime.block_on(reassign::run(&arguments));
         }
         Some(Command::Report { directory }) => {
             let run = report::files::find_run(&directory)?;

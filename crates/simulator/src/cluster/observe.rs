@@ -103,7 +103,11 @@ impl Cluster {
                 Output::Notice(Notice::Removed { partition }) => {
                     // Reassigned elsewhere, and its directory is gone: should it come back, it begins anew.
                     self.count("replicas-removed", 1);
-                    self.state.replicas.remove(&(*partition, id));
+                    let place = (*partition, id);
+                    let entries = self.state.replicas.remove(&place).map(|it| it.log).unwrap_or_default();
+                    // It may well have been committed: the others have it.
+                    let high_watermark = Offset::ZERO;
+                    self.facts.push(Fact::Cut { place, entries, high_watermark, injected: false });
                     self.brokers.get_mut(&id).expect("a broker of this cluster").mirrors.remove(partition);
                 }
                 Output::Notice(Notice::BecameLeader { .. }) => self.count("leaderships-taken", 1),
