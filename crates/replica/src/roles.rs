@@ -243,7 +243,13 @@ impl<D: Disk> Shard<D> {
         for partition in removed {
             let (key, name) = (partition.key, directory_name(&partition.topic, partition.key.partition));
             drop(partition);
-            match disk.remove_dir_all(&self.root.join(&name)) {
+            let directory = self.root.join(&name);
+            // The topic id goes first, and for good: a power loss may bring back a part of the rest, and a log that
+            // lacks its beginning must not be taken for this replica when it is assigned here again (seed 119).
+            let gone = checkpoint::remove(disk, &directory, checkpoint::PARTITION_METADATA)
+                .map_err(|error| error.to_string())
+                .and_then(|()| disk.remove_dir_all(&directory).map_err(|error| error.to_string()));
+            match gone {
                 Ok(()) => outputs.push(Output::Notice(Notice::Removed { partition: key })),
                 Err(error) => {
                     let what = format!("cannot remove {name}: {error}");

@@ -40,7 +40,9 @@ impl Invariant for AckedOnMinIsr {
                 }
                 Fact::Acked { place, attempt, base, all: true } => {
                     let state = step.state;
-                    let Some(entry) = state.replicas[place].at(*base) else {
+                    // It answered and was reassigned elsewhere in one step.
+                    let Some(replica) = state.replicas.get(place) else { continue };
+                    let Some(entry) = replica.at(*base) else {
                         return Err(format!("{place:?} acknowledged {attempt:?} at {base} and holds nothing there"));
                     };
                     // As the leader knows it: a change of the setting takes a moment to reach it.

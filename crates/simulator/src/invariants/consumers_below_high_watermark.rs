@@ -20,7 +20,7 @@ impl Invariant for ConsumersBelowHighWatermark {
         for fact in step.facts {
             let Fact::Read { place, batches, high_watermark, .. } = fact else { continue };
             let end = batches.last().map(|it| it.1);
-            let known = step.state.replicas[place].view.as_ref().map(|view| view.high_watermark);
+            let known = step.state.replicas.get(place).and_then(|it| it.view.as_ref()).map(|view| view.high_watermark);
             if end.is_some_and(|end| end > *high_watermark) || known.is_some_and(|known| *high_watermark > known) {
                 return Err(format!(
                     "{place:?} gave a consumer data up to {end:?}; it said its high watermark was {high_watermark}, it is {known:?}"

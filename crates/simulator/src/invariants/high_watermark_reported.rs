@@ -35,6 +35,7 @@ impl HighWatermarkReported {
         if broker_epoch != registered {
             return;
         }
+        // Where it is not (any more) a replica leads nobody.
         let Some(replica) = step.state.replicas.get(place) else { return };
         let Some(view) = replica.as_leader().filter(|view| *epoch == view.leader_epoch) else { return };
         // A follower that fetches past another history than the leader's has reported nothing (trap 4).
