@@ -100,7 +100,9 @@ impl Cluster {
                     self.count("truncations", 1);
                     self.cut((*partition, id), *to, *high_watermark, false);
                 }
-                Output::Notice(Notice::Removed { partition }) => {
+                Output::Notice(Notice::Removed { partition })
+                    if self.controller.image.topic(partition.topic).is_some() =>
+                {
                     // Reassigned elsewhere, and its directory is gone: should it come back, it begins anew.
                     self.count("replicas-removed", 1);
                     let place = (*partition, id);

@@ -48,7 +48,7 @@ pub const CANCEL: FaultType = FaultType {
 impl Cluster {
     fn propose_reassignment(&mut self, parameters: &Parameters, target: Option<Vec<BrokerId>>) {
         let partition = i32::try_from(parameters.number("partition")).expect("few partitions");
-        let key = TopicPartition { topic: crate::cluster::TOPIC, partition };
+        let key = TopicPartition { topic: self.topic, partition };
         if target.as_ref().is_none_or(|target| !target.is_empty()) {
             self.propose(Command::AlterReassignment { key, target }, None);
         }
