@@ -175,8 +175,8 @@ impl Cluster {
         self.drain(&admin, id, drain_max, &mut told).await?;
         let deadline = Instant::now() + FENCE_BOUND;
         while let Err(refusal) = admin.unregister_broker(id).await {
-            // Until its session has ended it counts as alive.
-            if Instant::now() >= deadline || !matches!(refusal, ClientError::Refused { .. }) {
+            // Until its session has ended it counts as alive; and if it was the controller, another one must be found.
+            if Instant::now() >= deadline {
                 return Err(refusal.into());
             }
             tokio::time::sleep(POLL).await;
