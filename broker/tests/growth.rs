@@ -127,7 +127,8 @@ async fn growth_of_a_topic_and_refusals_are_told_in_kafkas_words() {
     assert!(nothing.contains("NO_REASSIGNMENT_IN_PROGRESS"), "{nothing}");
     let unknown = refused(admin.reassign(&reassign(0, Some(vec![1, 9]))).await);
     assert!(unknown.contains("INVALID_REPLICA_ASSIGNMENT") && unknown.contains('9'), "{unknown}");
-    assert!(refused(admin.unregister_broker(2).await).contains("demote it first"));
+    let votes = refused(admin.unregister_broker(2).await);
+    assert!(votes.contains("demote it first"), "{votes}");
     assert!(refused(admin.add_voter(2).await).contains("DUPLICATE_VOTER"));
     assert!(refused(admin.add_voter(7).await).contains("not part of the controller quorum"));
     let rate = [("leader.replication.throttled.rate", Some("0".to_owned()))];

@@ -164,6 +164,9 @@ pub(super) fn unregister(
 
 async fn unregister_one(context: &Context, id: BrokerId) -> Result<(), Refusal> {
     let quorum = context.control.quorum();
+    if quorum.voters.is_empty() {
+        return Err((ErrorCode::NOT_CONTROLLER, "this broker does not know the voters yet".to_owned()));
+    }
     // The command knows only what commands have said of the voters.
     if quorum.voters.iter().any(|it| it.broker == id) {
         let reason = format!("broker {id} is a voter of the controller quorum; demote it first");
