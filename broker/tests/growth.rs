@@ -127,6 +127,10 @@ async fn growth_of_a_topic_and_refusals_are_told_in_kafkas_words() {
     assert!(nothing.contains("NO_REASSIGNMENT_IN_PROGRESS"), "{nothing}");
     let unknown = refused(admin.reassign(&reassign(0, Some(vec![1, 9]))).await);
     assert!(unknown.contains("INVALID_REPLICA_ASSIGNMENT") && unknown.contains('9'), "{unknown}");
+    eventually("the controller knows the voters", async || {
+        admin.describe_quorum().await.is_ok_and(|it| it.voters == [1, 2])
+    })
+    .await;
     let votes = refused(admin.unregister_broker(2).await);
     assert!(votes.contains("demote it first"), "{votes}");
     assert!(refused(admin.add_voter(2).await).contains("DUPLICATE_VOTER"));
