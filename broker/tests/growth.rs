@@ -59,8 +59,10 @@ async fn growth_fourth_broker_takes_over_from_the_first_and_nothing_acknowledged
 
     let added = cluster.add().await.expect("a fourth broker");
     assert_eq!(added, 4);
-    let quorum = asks.describe_quorum().await.expect("a quorum");
-    assert_eq!((quorum.voters, quorum.observers), (vec![1, 2, 3], vec![4]));
+    eventually("broker 4 follows the three voters", async || {
+        asks.describe_quorum().await.is_ok_and(|it| it.voters == [1, 2, 3] && it.observers == [4])
+    })
+    .await;
 
     // One partition by hand and under a throttle, the other when broker 1 goes.
     let throttled = |value: Option<&str>| value.map(str::to_owned);
