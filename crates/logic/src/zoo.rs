@@ -68,6 +68,8 @@ pub enum Bug {
     AssumedShrink,
     /// An expansion whose answer was lost is given up.
     UnansweredProposalReverted,
+    /// The controller refuses a proposal because of a member, and later accepts a late copy of it.
+    RefusedCopyAccepted,
     /// A second life is registered while the first one holds its ISR seats, and inherits them.
     QuickUncleanRestart,
     /// A recognised duplicate is acknowledged at once.
@@ -129,7 +131,7 @@ pub struct About {
 
 impl Bug {
     /// All of them, by number.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::TruncateToHighWatermark,
         Self::TruncateToHighWatermarkAfterPowerLoss,
         Self::EpochlessEndOffset,
@@ -158,6 +160,7 @@ impl Bug {
         Self::AssumedShrink,
         Self::UnansweredProposalReverted,
         Self::QuickUncleanRestart,
+        Self::RefusedCopyAccepted,
         Self::DuplicateAnsweredEarly,
         Self::OldResponseAppended,
         Self::TornMiddleSegment,
@@ -196,6 +199,7 @@ impl Bug {
             Self::AssumedShrink => (107, "assumed-shrink", "trap 7"),
             Self::UnansweredProposalReverted => (108, "unanswered-proposal-reverted", "trap 8"),
             Self::QuickUncleanRestart => (109, "quick-unclean-restart", "trap 9"),
+            Self::RefusedCopyAccepted => (110, "refused-copy-accepted", "found here"),
             Self::DuplicateAnsweredEarly => (115, "duplicate-answered-early", "trap 15"),
             Self::OldResponseAppended => (117, "old-response-appended", "trap 17"),
             Self::TornMiddleSegment => (118, "torn-middle-segment", "trap 18"),

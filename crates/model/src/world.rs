@@ -285,7 +285,11 @@ impl World {
     pub(crate) fn propose(&mut self, command: Command) -> Result<Reply, CommandError> {
         let before = Arc::clone(self.image());
         let mut image = Image::clone(&before);
-        let reply = apply(&mut image, before.version() + 1, command)?;
+        let reply = apply(&mut image, before.version() + 1, command);
+        // A refusal leaves no trace, but for the one that raises the partition epoch (an ineligible member).
+        if reply.is_err() && image.partition(KEY) == before.partition(KEY) {
+            return reply;
+        }
         self.observe_metadata(&before, &image);
         let print = fingerprint(&image);
         self.images.push((Arc::new(image), print));
@@ -293,7 +297,7 @@ impl World {
         for id in [1, 2, 3].map(BrokerId) {
             self.learn_what_changes_nothing(id);
         }
-        Ok(reply)
+        reply
     }
 
     /// Metadata that cannot change what a broker does is learnt at once: when it comes makes no difference, and trying

@@ -75,7 +75,7 @@ impl Summary {
         if self.seeds < COVERAGE_SEEDS_MIN {
             return Vec::new();
         }
-        let faults = faults::ALL.iter().map(|it| it.name);
+        let faults = faults::ALL.iter().filter(|it| it.seeds_permille > 0).map(|it| it.name);
         MUST_HAPPEN.into_iter().chain(faults).filter(|it| self.counts.get(it).is_none_or(|count| *count == 0)).collect()
     }
 }

@@ -196,6 +196,15 @@ pub enum Fact {
         /// The high watermark in the answer.
         high_watermark: Offset,
     },
+    /// A leader would answer a client that asks for the end of its log.
+    Listed {
+        /// Which replica.
+        place: Place,
+        /// In which epoch it leads.
+        epoch: Epoch,
+        /// Its answer.
+        latest: Offset,
+    },
     /// A follower's fetch arrived at a replica.
     ReplicaFetched {
         /// The replica that is asked.

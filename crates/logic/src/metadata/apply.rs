@@ -20,7 +20,8 @@ use super::topic_name::{collide, validate_topic_name};
 use crate::zoo::{self, Bug};
 use crate::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartition};
 
-/// Applies the log entry at `index`. A refused command changes nothing but the image's version.
+/// Applies the log entry at `index`. A refused command changes nothing but the image's version, and, where an ISR
+/// proposal names an ineligible member, the partition epoch.
 ///
 /// # Panics
 /// When `index` was already applied, or when the result would violate an invariant: the latter is a bug here, and
@@ -264,7 +265,15 @@ fn alter_partition(
         })
     };
     if let Some(ineligible) = new_isr.iter().find(|it| !may_join(it)) {
-        return Err(AlterPartitionError::IneligibleReplica { broker: ineligible.broker });
+        // The one refusal after which a leader goes back to the committed ISR. Another copy of the same proposal may
+        // still be on its way, and arrive when the member is eligible again, in the same life but without what was
+        // committed meanwhile. So the record moves on, and no copy fits it any more.
+        let broker = ineligible.broker;
+        let moved_on = PartitionEpoch(partition.partition_epoch.0 + 1);
+        if !zoo::planted(Bug::RefusedCopyAccepted) {
+            put_partition(image, key, Partition { partition_epoch: moved_on, ..partition.clone() });
+        }
+        return Err(AlterPartitionError::IneligibleReplica { broker });
     }
 
     let isr: Vec<BrokerId> = new_isr.iter().map(|it| it.broker).collect();

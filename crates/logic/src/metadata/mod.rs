@@ -6,7 +6,7 @@
 //!
 //! Every compare-and-set (broker epoch, leader epoch, partition epoch, ISR eligibility) happens *inside* [`apply`],
 //! because commands of others may stand between a proposal and its turn. A refused command changes nothing but the
-//! image's version. There is no clock and no randomness here: session expiry is a [`Command::FenceBroker`] that names
+//! image's version (an ISR proposal with an ineligible member also the partition epoch: no copy of it may count). There is no clock and no randomness here: session expiry is a [`Command::FenceBroker`] that names
 //! the broker epoch it means, topic ids and incarnations come in with the commands. Two replicas that apply the same
 //! log hold equal images.
 //!

@@ -369,6 +369,8 @@ impl Replica {
     }
 
     fn end_role(&mut self, error: AppendError) -> VecDeque<(Ticket, Result<Committed, AppendError>)> {
+        // What a leader has seen the replica has seen, also when it leads no more (2).
+        self.partition_epoch = self.partition_epoch();
         match std::mem::replace(&mut self.role, Role::Offline) {
             Role::Leader(leader) => leader.resign(error),
             Role::Follower(_) | Role::Offline => VecDeque::new(),

@@ -8,7 +8,7 @@ use minisr_logic::metadata::{
 };
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, PartitionEpoch, TopicId, TopicPartition};
 
-use super::vocabulary::{Cluster, P0, TOPIC};
+use super::vocabulary::{Cluster, P0, Proposal, TOPIC};
 
 #[test]
 fn placement_follows_the_seed_layout() {
@@ -264,6 +264,7 @@ fn stale_incarnation_cannot_be_voted_into_the_isr() {
     cluster.restart(2, false);
     assert_eq!(cluster.refused(&proposal).0, 107, "fenced");
     cluster.unfence(2);
+    let proposal = Proposal { partition_epoch: cluster.p0().partition_epoch, ..proposal };
     assert_eq!(cluster.refused(&proposal).0, 107, "active, but another life than the one that fetched");
     cluster.alter(&[1, 2]);
 }
@@ -331,6 +332,8 @@ fn alter_partition_checks_in_kafkas_order() {
     stale.new_isr[0] = cluster.member(2);
     assert_eq!(cluster.refused(&stale).0, 107);
     stale.new_isr[1] = cluster.member(3);
+    assert_eq!(cluster.refused(&stale).0, 95, "no copy of a proposal that was refused for a member counts");
+    stale.partition_epoch = PartitionEpoch(partition_epoch.0 + 1);
     cluster.propose(&stale).unwrap();
     assert_eq!(cluster.isr(), [2, 3]);
 }
@@ -465,4 +468,20 @@ fn an_entry_is_applied_once() {
     let mut cluster = Cluster::of(1);
     let version = cluster.image.version();
     let _ = apply(&mut cluster.image, version, Command::DeleteTopic { topic_id: TOPIC });
+}
+
+/// A proposal was sent twice. One copy is refused because its member is fenced just then, so the leader goes back to
+/// the ISR without it, and commits without it. The other copy must not be accepted when the member is back.
+#[test]
+fn late_copy_of_a_refused_expansion_is_refused_too() {
+    let mut cluster = Cluster::with_topic(2, 1);
+    cluster.fence(2);
+    cluster.unfence(2);
+    let expansion = cluster.proposal(1, &[1, 2]);
+    cluster.fence(2);
+    assert_eq!(cluster.refused(&expansion).0, 107);
+    cluster.unfence(2);
+    assert_eq!(cluster.refused(&expansion).0, 95);
+    assert_eq!(cluster.isr(), [1]);
+    cluster.alter(&[1, 2]);
 }

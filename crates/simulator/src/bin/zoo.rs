@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use clap::Parser;
 use minisr_logic::zoo::Bug;
-use minisr_simulator::zoo::{Catch, Clean, Mix, Row, Search, clean, csv, search, table};
+use minisr_simulator::campaign::run_once;
+use minisr_simulator::trace::Keep;
+use minisr_simulator::zoo::{Catch, Clean, Mix, Row, Search, clean, csv, search, table, with_planted};
 
 /// Plants historical bugs one at a time and reports how soon the simulator catches each, and by which invariant. Then
 /// runs the code without any planted bug, which must be silent.
@@ -31,6 +33,12 @@ struct Arguments {
     /// The first seed of the first search.
     #[arg(long, default_value_t = 0)]
     start: u64,
+    /// Run this one seed with its trace: of the bug given with --bugs, or of the clean code with --mix.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The mix of --seed on the clean code.
+    #[arg(long, requires = "seed", value_parser = Mix::named)]
+    mix: Option<Mix>,
     /// Where to write the table as CSV.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -55,6 +63,9 @@ fn main() -> ExitCode {
         .into_iter()
         .filter(|bug| arguments.bugs.is_empty() || arguments.bugs.contains(&bug.about().number))
         .collect();
+    if let Some(seed) = arguments.seed {
+        return one_seed(seed, &bugs, arguments.mix);
+    }
     let began = Instant::now();
     let done = work(&tasks(&arguments, &bugs), arguments.seeds_max);
     let mut rows: Vec<Row> = bugs.into_iter().map(|bug| Row { bug, searches: Vec::new(), shrunk: None }).collect();
@@ -77,6 +88,17 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     verdict(&arguments, &rows, &alarms, began)
+}
+
+fn one_seed(seed: u64, bugs: &[Bug], mix: Option<Mix>) -> ExitCode {
+    let bug = bugs.first().copied().filter(|_| mix.is_none());
+    let mix = mix.or(bug.map(Mix::of)).unwrap_or(Mix::Swarm);
+    let outcome = with_planted(bug, || run_once(&mix.plan(seed), false, Keep::Print));
+    match outcome.violation {
+        None => println!("seed {seed} of mix {}: every invariant kept", mix.name()),
+        Some(violation) => println!("seed {seed} of mix {}: {violation}", mix.name()),
+    }
+    ExitCode::SUCCESS
 }
 
 fn tasks(arguments: &Arguments, bugs: &[Bug]) -> Vec<Task> {

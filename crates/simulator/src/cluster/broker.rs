@@ -21,6 +21,7 @@ use super::observe::{Mirror, batches_of, definitely_absent};
 use super::{Cluster, Event};
 use crate::plan::Plan;
 use crate::schedule::Node;
+use crate::schedule::Parameters;
 use crate::state::{Attempt, Fact};
 
 /// Where each broker keeps its logs.
@@ -46,6 +47,8 @@ pub struct Broker {
     pub(super) mirrors: BTreeMap<TopicPartition, Mirror>,
     /// Remains of deleted topics: a power loss may have undone a part of their removal.
     pub(super) remains: BTreeSet<TopicPartition>,
+    /// Its disk failed; what is to happen to the machine.
+    pub(super) disk_trouble: Option<Parameters>,
 }
 
 /// A running process.
@@ -102,6 +105,7 @@ impl Broker {
             power_lost: false,
             mirrors: BTreeMap::new(),
             remains: BTreeSet::new(),
+            disk_trouble: None,
         }
     }
 }
@@ -132,6 +136,9 @@ pub(super) const CALL_TIMEOUT_MS: u64 = 400;
 impl Cluster {
     /// A process starts: it opens and recovers its data directory.
     pub(super) fn start_broker(&mut self, id: BrokerId) {
+        if self.brokers[&id].run.is_none() {
+            self.reboot(id);
+        }
         let kept = {
             let broker = self.brokers.get_mut(&id).expect("a broker of this cluster");
             if broker.run.is_some() || self.broken.contains(&id) {
@@ -200,7 +207,8 @@ impl Cluster {
             }
         };
         let patience = 3 * self.plan.session_timeout_ms;
-        if run.stopping_since.is_some_and(|since| self.now - since > patience) {
+        // Before it is registered it has nothing to hand over.
+        if run.stopping_since.is_some_and(|since| run.epoch.is_none() || self.now - since > patience) {
             self.stop_cleanly(id);
             return;
         }
@@ -216,7 +224,7 @@ impl Cluster {
         let closed = run.shard.close(&mut broker.disk);
         self.trace.write(self.now, format_args!("stopped {id}: {closed:?}"));
         self.count("clean-stops", 1);
-        self.note_process_end(id, true);
+        self.note_process_end(id, closed.is_ok());
         let pause = self.roll("stopped", id.0 as u64).between(10, 1_500);
         self.schedule(pause, Event::Start { broker: id });
     }

@@ -34,7 +34,7 @@ use crate::dice::{Dice, Roll};
 use crate::invariants::{Invariants, Violation, unfinished};
 use crate::panics::caught;
 use crate::plan::Plan;
-use crate::schedule::{self, Action, Effect, Node};
+use crate::schedule::{self, Action, Effect, Node, Parameters};
 use crate::state::{Fact, Place, State, Step};
 use crate::trace::{Keep, Trace};
 
@@ -60,6 +60,8 @@ enum Event {
     ControllerUp,
     Mend { from: Node, to: Node },
     EnsureTopic,
+    Reboot { broker: BrokerId },
+    Blackout { broker: BrokerId, parameters: Parameters },
     DrawFault,
     DrawProduce { producer: u32 },
     Act(Action),
@@ -273,6 +275,8 @@ impl Cluster {
             Event::Mend { .. } if self.healed => {}
             Event::Mend { from, to } => self.network.mend(from, to),
             Event::EnsureTopic => self.ensure_topic(),
+            Event::Reboot { broker } => self.reboot(broker),
+            Event::Blackout { broker, parameters } => self.blackout(broker, &parameters),
             Event::DrawFault => self.draw_fault(),
             Event::DrawProduce { producer } => self.draw_produce(producer),
             Event::Act(action) => self.act(action),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use minisr_logic::{BrokerId, Epoch, Offset, TopicPartition};
-use minisr_replica::{AppendError, Notice, Output, PartitionDescription};
+use minisr_replica::{AppendError, Isolation, Notice, OffsetSpec, Output, PartitionDescription, Reader};
 use minisr_storage::disk::memory::MemoryDisk;
 use minisr_storage::disk::{Disk, OpenMode};
 use minisr_wire::batch::BatchView;
@@ -113,6 +113,9 @@ impl Cluster {
                     self.brokers.get_mut(&id).expect("a broker of this cluster").mirrors.remove(partition);
                 }
                 Output::Notice(Notice::BecameLeader { .. }) => self.count("leaderships-taken", 1),
+                Output::Notice(Notice::LogFailed { .. }) if self.brokers[&id].disk_trouble.is_some() => {
+                    self.count("logs-failed", 1);
+                }
                 Output::Notice(Notice::LogFailed { partition, reason }) => {
                     panic!("broker {id} lost its log of {partition:?} without an injected fault: {reason}");
                 }
@@ -188,6 +191,20 @@ impl Cluster {
             }
             let before = replica.view.replace(view);
             self.changed.push((place, before));
+            self.ask_latest(place);
+        }
+    }
+
+    /// What a client would hear that asks this replica, if it leads, where its log ends.
+    fn ask_latest(&mut self, place: Place) {
+        let leader = self.state.replicas[&place].as_leader();
+        let Some(epoch) = leader.and_then(|view| view.leader_epoch) else { return };
+        let broker = self.brokers.get_mut(&place.1).expect("a broker of this cluster");
+        let Some(run) = &mut broker.run else { return };
+        let reader = Reader::Consumer { isolation: Isolation::ReadUncommitted };
+        let listed = run.shard.list_offset(place.0, OffsetSpec::Latest, reader, None, &mut broker.disk);
+        if let Some(latest) = listed.ok().and_then(|it| it.offset) {
+            self.facts.push(Fact::Listed { place, epoch, latest });
         }
     }
 

@@ -23,6 +23,7 @@ mod high_watermark_needs_min_isr;
 mod high_watermark_reported;
 mod ids_unique;
 mod isr_among_replicas;
+mod latest_never_falls;
 mod leader_completeness;
 mod log_matching;
 mod no_cut_below_high_watermark;
@@ -95,6 +96,7 @@ impl Default for Invariants {
             Box::<epochs_never_decrease::EpochsNeverDecrease>::default(),
             Box::<cursors_ordered::CursorsOrdered>::default(),
             Box::<high_watermark_monotonic::HighWatermarkMonotonic>::default(),
+            Box::<latest_never_falls::LatestNeverFalls>::default(),
             Box::<log_matching::LogMatching>::default(),
             Box::<leader_completeness::LeaderCompleteness>::default(),
             Box::<acked_readable::AckedReadable>::default(),

@@ -20,8 +20,11 @@ pub fn encode_offsets(offsets: &BTreeMap<(String, i32), i64>) -> String {
 pub fn decode_offsets(name: &str, text: &str) -> Result<BTreeMap<(String, i32), i64>, CheckpointError> {
     let parse = |line: &str| {
         let mut fields = line.split(' ');
-        let entry = ((fields.next()?.to_owned(), fields.next()?.parse().ok()?), fields.next()?.parse().ok()?);
-        fields.next().is_none().then_some(entry)
+        let entry: ((String, i32), i64) =
+            ((fields.next()?.to_owned(), fields.next()?.parse().ok()?), fields.next()?.parse().ok()?);
+        // Where a power loss left a hole in the file there are zeros, which are no topic's name.
+        let legal = |name: &str| name.bytes().all(|it| it.is_ascii_alphanumeric() || b"._-".contains(&it));
+        (fields.next().is_none() && legal(&entry.0.0)).then_some(entry)
     };
     let entries = decode(name, text, parse)?;
     let count = entries.len();

@@ -228,10 +228,13 @@ impl MemoryDisk {
         }
         for inode in self.files.values_mut() {
             let operations = inode.content.operations();
-            if !operations.is_empty() {
-                let survives = survives(&Unsynced::File { path: &inode.path, operations: &operations });
-                lost |= inode.content.crash(survives);
-            }
+            // A file without un-synced changes loses nothing, but a sync of it may have failed, and that is over now.
+            let survives = if operations.is_empty() {
+                Survives::Everything
+            } else {
+                survives(&Unsynced::File { path: &inode.path, operations: &operations })
+            };
+            lost |= inode.content.crash(survives);
         }
         self.boot += 1;
         self.forget_unreachable();

@@ -65,7 +65,7 @@ fn death(roll: &mut Roll, power: bool) -> Parameters {
     if power { parameters.with("salt", roll.between(1, 1 << 32)) } else { parameters }
 }
 
-fn kill(cluster: &mut Cluster, id: BrokerId, parameters: &Parameters, salt: Option<u64>) {
+pub(super) fn kill(cluster: &mut Cluster, id: BrokerId, parameters: &Parameters, salt: Option<u64>) {
     let Some(broker) = cluster.brokers.get(&id) else { return };
     let ran = broker.run.is_some();
     let epoch = cluster.controller.image.broker(id).map(|it| it.epoch);

@@ -8,10 +8,12 @@ mod canary;
 mod configure;
 mod controller;
 mod cut;
+mod disk;
 mod kill;
 mod pause;
 mod reassign;
 mod recreate;
+mod rejoin;
 mod restart;
 mod slow;
 
@@ -53,6 +55,8 @@ pub const ALL: &[FaultType] = &[
     recreate::RECREATE,
     reassign::REASSIGN,
     reassign::CANCEL,
+    disk::ERROR,
+    rejoin::STALE,
 ];
 
 /// The fault of a name, those included that no seed draws.
@@ -101,6 +105,7 @@ impl Cluster {
         for id in self.broker_ids() {
             let life = self.brokers[&id].life;
             self.resume(id, life);
+            self.reboot(id);
             if self.brokers[&id].run.is_none() {
                 self.schedule(0, Event::Start { broker: id });
             }
