@@ -2,7 +2,7 @@
 //!
 //! Nothing is ignored: a name that is not in the table, a value outside its range, or two values that contradict one
 //! another stop the start with one sentence that names the setting, the value and what is allowed. Two names of
-//! ZooKeeper's days are accepted, with a sentence for the log ([`aliases`]).
+//! ZooKeeper's days are accepted, with a sentence for the log (`aliases.rs`).
 
 mod aliases;
 mod checks;

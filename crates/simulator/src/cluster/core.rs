@@ -78,9 +78,14 @@ impl Cluster {
         broken
     }
 
-    /// Whether a partition can have no leader before the broken brokers are back: only they hold everything.
+    /// Whether a partition cannot serve before the broken brokers are back: only they hold everything, or a
+    /// reassignment left too few of its replicas in the core.
     fn needs_broken(&self, partition: &Partition) -> bool {
-        partition.leader.is_none() && partition.isr.iter().chain(&partition.elr).all(|id| self.broken.contains(id))
+        let holders_are_broken =
+            partition.leader.is_none() && partition.isr.iter().chain(&partition.elr).all(|id| self.broken.contains(id));
+        let in_core = partition.replicas.iter().filter(|id| !self.broken.contains(id)).count();
+        let needed = self.controller.image.topic(self.topic).map_or(0, |it| it.min_insync_replicas(partition));
+        holders_are_broken || in_core < needed
     }
 
     fn core_partitions(&self) -> impl Iterator<Item = (TopicPartition, &Partition)> {
