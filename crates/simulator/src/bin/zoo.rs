@@ -1,6 +1,6 @@
 //! `minisr-zoo`: plants historical bugs one at a time and reports how soon the simulator catches each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +10,9 @@ use std::time::Instant;
 use clap::Parser;
 use minisr_logic::zoo::Bug;
 use minisr_simulator::campaign::run_once;
+use minisr_simulator::schedule::Schedule;
 use minisr_simulator::trace::Keep;
-use minisr_simulator::zoo::{Catch, Clean, Mix, Row, Search, clean, csv, search, table, with_planted};
+use minisr_simulator::zoo::{Catch, Clean, Mix, Row, Search, clean, csv, search, shrunk, table, with_planted};
 
 /// Plants historical bugs one at a time and reports how soon the simulator catches each, and by which invariant. Then
 /// runs the code without any planted bug, which must be silent.
@@ -42,6 +43,9 @@ struct Arguments {
     /// Where to write the table as CSV.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Directory for the shortest schedule found that shows each bug, as a scenario.
+    #[arg(long)]
+    stories: Option<PathBuf>,
 }
 
 /// Seeds between the starts of two searches.
@@ -53,7 +57,7 @@ enum Task {
 }
 
 enum Done {
-    Search(Bug, Search),
+    Search(Bug, Search, Option<Schedule>),
     Clean(Clean),
 }
 
@@ -67,14 +71,21 @@ fn main() -> ExitCode {
         return one_seed(seed, &bugs, arguments.mix);
     }
     let began = Instant::now();
-    let done = work(&tasks(&arguments, &bugs), arguments.seeds_max);
+    let done = work(&tasks(&arguments, &bugs), arguments.start, arguments.seeds_max);
     let mut rows: Vec<Row> = bugs.into_iter().map(|bug| Row { bug, searches: Vec::new(), shrunk: None }).collect();
     let mut alarms = Vec::new();
     for it in done {
         match it {
-            Done::Search(bug, search) => {
+            Done::Search(bug, search, story) => {
                 if let Some(row) = rows.iter_mut().find(|row| row.bug == bug) {
                     row.searches.push(search);
+                    row.shrunk = row.shrunk.or(story.as_ref().map(Schedule::len));
+                }
+                if let (Some(directory), Some(story)) = (&arguments.stories, story)
+                    && let Err(error) = write_story(directory, bug, &story)
+                {
+                    eprintln!("cannot write a story to {}: {error}", directory.display());
+                    return ExitCode::FAILURE;
                 }
             }
             Done::Clean(clean) => alarms.extend(clean.alarm.map(|alarm| (clean.mix, alarm))),
@@ -88,6 +99,13 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     verdict(&arguments, &rows, &alarms, began)
+}
+
+fn write_story(directory: &Path, bug: Bug, story: &Schedule) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let about = bug.about();
+    let text = format!("# {} {}: {}\n{story}", about.number, about.name, about.source);
+    std::fs::write(directory.join(format!("{}-{}.scenario", about.number, about.name)), text)
 }
 
 fn one_seed(seed: u64, bugs: &[Bug], mix: Option<Mix>) -> ExitCode {
@@ -120,16 +138,22 @@ fn tasks(arguments: &Arguments, bugs: &[Bug]) -> Vec<Task> {
     tasks
 }
 
-/// Works the tasks off on all cores.
-fn work(tasks: &[Task], seeds_max: u64) -> Vec<Done> {
+/// Works the tasks off on all cores; `first` is where the first search of each bug begins.
+fn work(tasks: &[Task], first: u64, seeds_max: u64) -> Vec<Done> {
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let run = || {
         while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
             let done = match task {
-                Task::Search(bug, start) => Done::Search(*bug, search(*bug, *start, seeds_max)),
+                Task::Search(bug, start) => {
+                    let search = search(*bug, *start, seeds_max);
+                    // The first search's catch is told as a story; the others only say how soon.
+                    let told = search.catch.as_ref().filter(|_| *start == first);
+                    let story = told.and_then(|catch| shrunk(*bug, catch.seed));
+                    Done::Search(*bug, search, story)
+                }
                 Task::Clean(mix, start, seeds) => Done::Clean(clean(*mix, *start, *seeds)),
             };
-            if let Done::Search(bug, search) = &done {
+            if let Done::Search(bug, search, _) = &done {
                 let how = search
                     .catch
                     .as_ref()
