@@ -370,9 +370,13 @@ impl Cluster {
         }
     }
 
-    /// A partition that did not take the last batch.
+    /// A partition that did not take the last batch. Whether one may have lost its leader meanwhile is for the
+    /// invariants CoreServes and Converged to say.
     pub(super) fn unserved(&self) -> Option<Violation> {
-        let slot = self.producers.first()?.final_batches.iter().position(|it| *it == Some(false))?;
+        let is_led =
+            |slot: &usize| self.controller.image.partition(self.key(*slot)).is_some_and(|it| it.leader.is_some());
+        let batches = self.producers.first()?.final_batches.iter().enumerate();
+        let slot = batches.filter(|(_, it)| **it == Some(false)).map(|(slot, _)| slot).find(is_led)?;
         let what = format!("partition {slot} took no write after everything was healed");
         Some(Violation { number: 31, name: "ServesAfterHealing", what })
     }
