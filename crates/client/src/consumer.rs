@@ -40,6 +40,9 @@ const FOLLOW_MAX: Duration = Duration::from_secs(300);
 /// How long leaders are read, without a rack, after a follower could not be.
 const FOLLOW_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// How long leaders are read, without a rack, after one has named a follower that is not in our metadata.
+const KNOWN_AFTER: Duration = Duration::from_secs(1);
+
 /// What to do when the offset to be read does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetReset {
@@ -478,7 +481,14 @@ impl Consumer {
     ) -> Result<(), ConsumerError> {
         let position = self.positions.get_mut(key).expect("the caller has just looked it up");
         if data.preferred_read_replica.0 >= 0 {
-            position.near = Some((data.preferred_read_replica.0, Instant::now() + FOLLOW_MAX));
+            if self.client.view().brokers.contains_key(&data.preferred_read_replica.0) {
+                position.near = Some((data.preferred_read_replica.0, Instant::now() + FOLLOW_MAX));
+            } else {
+                // It came after our metadata. The leader would name it again and again: on there without the rack
+                // until newer metadata can be here.
+                self.stale = true;
+                self.rackless_until = Some(Instant::now() + KNOWN_AFTER);
+            }
             return Ok(());
         }
         let Some(records) = data.records.as_ref().filter(|records| !records.is_empty()) else {
