@@ -106,7 +106,8 @@ impl Service for Session {
         self.context.metrics.requests.add(1);
         self.context.metrics.request_bytes.add(request.len() as u64);
         let head = match take_request_head(&mut request) {
-            Ok(head) => head,
+            // Nobody asks for the client's name, which would share the frame's buffer (see `produce.rs`).
+            Ok(head) => RequestHead { client_id: None, ..head },
             Err(error) => return Handled::Close(Closed::Invalid(error.to_string())),
         };
         self.dispatch(&head, request).unwrap_or_else(Handled::Close)
@@ -124,7 +125,7 @@ impl Session {
             return Err(Closed::Invalid(format!("{api:?} request of {} bytes", body.len())));
         }
         match api {
-            ApiKey::Produce => produce::handle(self, head, decode(head, body)?),
+            ApiKey::Produce => produce::handle(self, head, decode(head, body.clone())?, body),
             ApiKey::Fetch => fetch::handle(self, head, decode(head, body)?),
             ApiKey::ListOffsets => list_offsets::list_offsets(self, head, decode(head, body)?),
             ApiKey::OffsetForLeaderEpoch => list_offsets::epoch_ends(self, head, decode(head, body)?),

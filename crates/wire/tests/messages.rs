@@ -12,7 +12,7 @@ use minisr_wire::{FrameSplitter, HeaderError};
 use proptest::prelude::*;
 
 fn unframed(frame: &Bytes) -> Bytes {
-    let mut splitter = FrameSplitter::new(1 << 24);
+    let mut splitter = FrameSplitter::new(1 << 24, 1 << 20);
     splitter.extend(frame);
     let frame = splitter.next_frame().unwrap().expect("one frame");
     assert_eq!(splitter.pending_bytes(), 0);
@@ -269,7 +269,7 @@ proptest! {
 
     #[test]
     fn frame_of_arbitrary_bytes_never_panics(bytes: Vec<u8>) {
-        let mut splitter = FrameSplitter::new(1000);
+        let mut splitter = FrameSplitter::new(1000, 1000);
         splitter.extend(&bytes);
         while let Ok(Some(mut frame)) = splitter.next_frame() {
             let _ = peek_correlation_id(&frame);
