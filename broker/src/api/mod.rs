@@ -17,6 +17,7 @@ mod metadata;
 mod produce;
 mod producer_ids;
 mod reassignments;
+mod topic_configs;
 pub mod versions;
 
 pub use fetch::FLUSHED_OFFSET_TAG;
