@@ -74,6 +74,10 @@ compare A B: build
 ceiling *ARGS: build
     {{ target }}/release/minisr-ceiling {{ ARGS }}
 
+# foreign clients at a real cluster: kafka-python, librdkafka, and Java's where Maven is installed (needs Python 3)
+interop: build
+    scripts/interop/run {{ target }}/release
+
 # criterion benches of the parts
 bench-parts *ARGS:
     cargo bench --locked -p minisr-benches {{ ARGS }}

@@ -26,9 +26,9 @@ pub const FRAME_TIME_PER_MIB: Duration = Duration::from_secs(1);
 /// Memory taken for a frame on the word of its length prefix alone. Beyond it the buffer grows as bytes come.
 pub const FRAME_BYTES_TRUSTED: usize = 1 << 20;
 
-/// The largest request of an API that carries no records. Its arrays hold small things, and a decoded element takes up
-/// to forty times the memory of its bytes. Enough for a fetch of 60,000 partitions.
-pub const REQUEST_WITHOUT_RECORDS_BYTES_MAX: usize = 2 << 20;
+/// How much memory a decoded request without records may take for each of its bytes while it waits for its answer.
+/// ([`minisr_wire::guard`] bounds the bytes.)
+pub const DECODED_BYTES_PER_BYTE: usize = 40;
 
 /// Replies that are ready together are written together, up to about this many bytes.
 pub const WRITE_BYTES_MAX: usize = 1 << 20;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use minisr_broker::broker;
 use minisr_broker::config::{HostPort, Settings, peer_address};
+use minisr_broker::open_files;
 use minisr_logic::BrokerId;
 use tracing_subscriber::EnvFilter;
 
@@ -67,6 +68,9 @@ fn main() -> ExitCode {
     };
     for note in &settings.notes {
         tracing::warn!("{note}");
+    }
+    if let Err(error) = open_files::raise_limit() {
+        tracing::warn!(%error, "the limit on open files cannot be read");
     }
     settings.peer_addresses = arguments.peer_address.into_iter().collect();
     settings.controller_addresses = arguments.controller_address.into_iter().collect();

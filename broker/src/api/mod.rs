@@ -17,6 +17,7 @@ mod metadata;
 mod produce;
 mod producer_ids;
 mod reassignments;
+mod topic_configs;
 pub mod versions;
 
 pub use fetch::FLUSHED_OFFSET_TAG;
@@ -120,10 +121,15 @@ impl Session {
         let Some(api) = head.api().filter(|api| versions::is_served(*api, version)) else {
             return self.refuse_version(head);
         };
-        // Only records make a request large; this bounds what the arrays of all others may hold.
-        if api != ApiKey::Produce && body.len() > limits::REQUEST_WITHOUT_RECORDS_BYTES_MAX {
-            return Err(Closed::Invalid(format!("{api:?} request of {} bytes", body.len())));
-        }
+        let kept_bytes = kept_bytes(api, &body);
+        let handled = self.handle_decodable(api, head, body)?;
+        Ok(match handled {
+            Handled::Later { promise, bytes_max } => Handled::Later { promise, bytes_max: bytes_max + kept_bytes },
+            other => other,
+        })
+    }
+
+    fn handle_decodable(&self, api: ApiKey, head: &RequestHead, body: Bytes) -> Result<Handled, Closed> {
         match api {
             ApiKey::Produce => produce::handle(self, head, decode(head, body.clone())?, body),
             ApiKey::Fetch => fetch::handle(self, head, decode(head, body)?),
@@ -177,6 +183,16 @@ impl Session {
     }
 }
 
+/// What a request may take in memory until its promised reply is written. It counts like the reply itself, so a peer
+/// that sends much and is answered late is read no further.
+fn kept_bytes(api: ApiKey, body: &Bytes) -> usize {
+    match api {
+        // Its batches are the log's by then; what the answer needs is less than the frame was.
+        ApiKey::Produce => body.len(),
+        _ => body.len() * limits::DECODED_BYTES_PER_BYTE,
+    }
+}
+
 fn decode<R: Request>(head: &RequestHead, body: Bytes) -> Result<R, Closed> {
     decode_request(body, head.api_version)
         .map_err(|error| Closed::Invalid(format!("API {} version {}: {error}", head.api_key, head.api_version)))
@@ -199,6 +215,7 @@ fn promise_task(work: impl Future<Output = Result<Frame, Closed>> + 'static) -> 
     let promise = Box::pin(async move {
         task.await.unwrap_or_else(|error| Err(Closed::Invalid(format!("the handler failed: {error}"))))
     });
+    // The reply of such work is not much larger than the request, which is counted by the caller.
     Handled::Later { promise, bytes_max: 0 }
 }
 

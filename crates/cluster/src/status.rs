@@ -19,7 +19,7 @@ struct Status {
     cluster_id: String,
     ca: String,
     brokers: Vec<BrokerStatus>,
-    /// The active controller as the brokers name it; none when no broker answered.
+    /// The active controller as the brokers name it; none when no broker answered or it has just gone.
     controller: Option<i32>,
     topics: BTreeMap<String, Vec<PartitionStatus>>,
 }
@@ -96,12 +96,15 @@ async fn gather(cluster: &Cluster) -> anyhow::Result<Status> {
         });
     }
     let metadata = ask_any(&brokers).await?;
+    // Those that are left may not have heard yet that it is gone.
+    let is_there = |id: &i32| brokers.iter().any(|broker| broker.id == *id && broker.pid.is_some());
+    let controller = metadata.as_ref().map(|metadata| metadata.controller_id.0).filter(is_there);
     Ok(Status {
         dir: cluster.dir().display().to_string(),
         cluster_id: cluster.cluster_id(),
         ca: cluster.ca_path().display().to_string(),
         brokers,
-        controller: metadata.as_ref().map(|metadata| metadata.controller_id.0).filter(|id| *id >= 0),
+        controller,
         topics: metadata.map(|metadata| topics(&metadata)).unwrap_or_default(),
     })
 }
