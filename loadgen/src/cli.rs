@@ -49,6 +49,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Hold memory until standard input ends: started by the program itself
+    #[command(hide = true)]
+    Ballast {
+        /// How much
+        #[arg(long)]
+        mib: u64,
+    },
 }
 
 /// The experiments.
@@ -178,6 +185,10 @@ pub struct SweepArguments {
     /// MiB that one cell may write to all replicas together before its maximum-rate phase ends [default: 6144]
     #[arg(long, value_name = "MIB")]
     pub disk_budget: Option<u64>,
+    /// MiB of memory held until each maximum-throughput phase and ceiling begins, so that the machine has it at hand; at
+    /// most half of what is available, 0 for none [default: the disk budget]
+    #[arg(long, value_name = "MIB")]
+    pub memory_warm_mib: Option<u64>,
     /// Schedule delay (99th percentile) above which a constant-rate result is invalid [default: 5000]
     #[arg(long, value_name = "MICROSECONDS")]
     pub schedule_delay_limit: Option<u64>,
