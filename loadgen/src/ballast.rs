@@ -14,6 +14,9 @@
 //! * It is a process of its own (this program again): the client's memory does not contain it, releasing it is the end
 //!   of that process, and the kernel takes it first should memory become scarce.
 //! * It is never more than half of what is available.
+//! * It is made of huge pages where the system has them. A host gets back large blocks only, and files are written in
+//!   large blocks too, while small pages are found among what is left over between them: a ballast of small pages would
+//!   leave most of what a log is going to get cold (measured: docs/PERFORMANCE.md, "Full load").
 //! * It ends with the program that took it, however that ends: its standard input is then closed.
 
 use std::fs;
@@ -31,6 +34,9 @@ use tokio::process::{Child, Command};
 const PAGE_BYTES: usize = 4096;
 /// What the process says when every page is its own.
 const HELD: &str = "held";
+/// Has glibc ask for huge pages (`MADV_HUGEPAGE`) for large allocations. Another allocator ignores it, and the report
+/// then says that there are none.
+const HUGE_PAGES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
 /// How long taking may last. A host that gives memory at a tenth of the rate seen so far stays below it.
 const TAKE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the process may take to end; freeing memory is the kernel's work of a second.
@@ -43,6 +49,8 @@ pub struct BallastReport {
     pub asked_mib: u64,
     /// Smallest that was taken: half of the available memory may be less than what was asked for.
     pub taken_mib_min: Option<u64>,
+    /// How much of it was in huge pages, at least.
+    pub huge_mib_min: Option<u64>,
     /// How often it was released for a measurement.
     pub releases: u32,
     /// Seconds that taking it took the first time: the machine got its memory from its host, if it has one.
@@ -85,10 +93,12 @@ impl Ballast {
         let begun = Instant::now();
         match self.start().await {
             Ok((child, mib)) => {
+                let huge_mib = child.id().map_or(0, huge_mib);
                 self.held = Some(child);
                 let took_s = begun.elapsed().as_secs_f64();
                 let report = &mut self.report;
                 report.taken_mib_min = Some(report.taken_mib_min.map_or(mib, |known| known.min(mib)));
+                report.huge_mib_min = Some(report.huge_mib_min.map_or(huge_mib, |known| known.min(huge_mib)));
                 match report.first_take_s {
                     None => report.first_take_s = Some(took_s),
                     Some(_) => report.later_take_s_max = Some(report.later_take_s_max.unwrap_or(0.0).max(took_s)),
@@ -117,7 +127,7 @@ impl Ballast {
         let available = available_mib().context("the system does not say how much memory is available")?;
         let mib = self.report.asked_mib.min(available / 2);
         let mut command = Command::new(&self.program);
-        command.args(["ballast", "--mib", &mib.to_string()]);
+        command.args(["ballast", "--mib", &mib.to_string()]).env(HUGE_PAGES.0, HUGE_PAGES.1);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("{} cannot be started", self.program.display()))?;
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -151,7 +161,16 @@ pub fn hold(mib: u64) -> Result<()> {
 }
 
 fn available_mib() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    mib_of(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
+/// Memory of a process that is in huge pages; 0 where the system does not say.
+fn huge_mib(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    mib_of(&text, "AnonHugePages:").unwrap_or(0)
+}
+
+fn mib_of(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
 }

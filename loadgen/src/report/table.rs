@@ -124,9 +124,15 @@ pub fn memory(run: &RunFiles) -> Option<String> {
         return Some("Memory not warmed (--memory-warm-mib 0).".to_owned());
     }
     let (mib, first_s) = (number("taken_mib_min")?, number("first_take_s")?);
-    let later = number("later_take_s_max").map_or_else(String::new, |later_s| format!(", at most {later_s:.1} s later"));
+    let huge = number("huge_mib_min").unwrap_or(0.0);
+    let small = match huge < mib * 0.9 {
+        true => format!(", only {huge} MiB of it in huge pages, which may leave logs cold"),
+        false => String::new(),
+    };
+    let later =
+        number("later_take_s_max").map_or_else(String::new, |later_s| format!(", at most {later_s:.1} s later"));
     Some(format!(
         "Memory warm: {mib} MiB were held until each maximum-throughput phase and ceiling began (taking them lasted \
-         {first_s:.1} s the first time{later})."
+         {first_s:.1} s the first time{later}{small})."
     ))
 }
