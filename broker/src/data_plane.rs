@@ -370,6 +370,7 @@ fn listen_tcp(address: &HostPort) -> io::Result<TcpListener> {
 fn dialer(settings: &Settings, identity: &TlsIdentity) -> Result<Dialer, StartError> {
     let transport = match settings.inter_broker_transport {
         InterBrokerTransport::Quic => Transport::Quic(identity.clone()),
+        InterBrokerTransport::Tcp if settings.insecure_peers => Transport::Tcp,
         InterBrokerTransport::Tcp => Transport::TcpTls(identity.clone()),
     };
     Ok(Dialer::new(&transport, PEER_CONNECT_TIME_MAX)?)

@@ -37,6 +37,7 @@ impl Cluster {
                 ports: ports::choose(options.host, options.brokers, options.ports)?,
                 removed: BTreeSet::new(),
                 environment: options.environment.clone(),
+                insecure_peers: options.insecure_peers,
             };
             match Self::try_start(&options, &layout, &authority, description, temporary).await {
                 Ok(cluster) => return Ok(cluster),
