@@ -137,6 +137,8 @@ pub struct Settings {
     pub partitions: u32,
     /// Batches in flight for each partition.
     pub max_in_flight: u32,
+    /// Batches in flight over all partitions, at most: no flag, experiments with many partitions set it.
+    pub batches_in_flight_total: u32,
     /// Streams or connections to each broker.
     pub streams: u32,
     /// Records per second of the constant-rate phase.
@@ -205,6 +207,7 @@ impl Settings {
             batch_bytes: flags.batch_bytes.or(file.batch_bytes).unwrap_or(65_536),
             partitions: flags.partitions.or(file.partitions).unwrap_or(16),
             max_in_flight: flags.max_in_flight.or(file.max_in_flight).unwrap_or(4),
+            batches_in_flight_total: u32::MAX,
             streams: flags.streams.or(file.streams).unwrap_or(8),
             rate_records_s: flags.rate.or(file.rate).unwrap_or(1_000.0),
             linger_us: flags.linger.or(file.linger).unwrap_or(0),

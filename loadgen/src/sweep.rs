@@ -177,7 +177,7 @@ fn steps(settings: &Settings) -> Vec<Step> {
 }
 
 /// The command line, with the program's name only: where it stands is nobody's business.
-fn arguments() -> Vec<String> {
+pub(crate) fn arguments() -> Vec<String> {
     let mut arguments: Vec<String> = std::env::args().collect();
     if let Some(program) = arguments.first_mut() {
         *program = PathBuf::from(&*program).file_name().unwrap_or_default().to_string_lossy().into_owned();

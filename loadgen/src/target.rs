@@ -37,6 +37,8 @@ impl Target {
             Flush::Interval => FlushPolicy::Interval,
             Flush::Commit => FlushPolicy::Commit,
         });
+        // Like is compared with like: a ceiling over TCP is plaintext on every hop, and so is Kafka by default.
+        options.insecure_peers = settings.transport == TransportKind::Tcp;
         for (name, value) in &settings.set {
             options = options.set(name, value);
         }
@@ -92,6 +94,11 @@ impl Target {
     /// Topics and offsets.
     pub fn admin(&self) -> Result<Admin> {
         Ok(Admin::new(self.client()?))
+    }
+
+    /// The embedded cluster, for what is done to its processes and files.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
     }
 
     /// Process ids of the brokers of an embedded cluster.
