@@ -62,6 +62,10 @@ sim-story FILE *ARGS:
 experiment NAME="isr-shuttle" *ARGS: build
     {{ target }}/release/minisr-loadgen experiment {{ NAME }} {{ ARGS }}
 
+# how far it reaches: rows of docs/PERFORMANCE.md against their yardsticks, all or e.g. `just reach 1,2` (results/reach)
+reach ROWS="" *ARGS: build
+    {{ target }}/release/minisr-loadgen reach {{ if ROWS == "" { "" } else { "--row " + ROWS } }} {{ ARGS }}
+
 # write the HTML report of a run again (default: the newest)
 report *ARGS: build
     {{ target }}/release/minisr-loadgen report {{ ARGS }}

@@ -8,6 +8,9 @@ use minisr_cluster::{Cluster, ClusterOptions, FlushPolicy};
 
 use crate::settings::{Flush, Settings, TransportKind};
 
+/// How long a deleted topic's files are waited for. Whoever removes them later keeps their pages a little longer.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
+
 /// A reachable cluster.
 pub struct Target {
     cluster: Option<Cluster>,
@@ -34,6 +37,8 @@ impl Target {
             Flush::Interval => FlushPolicy::Interval,
             Flush::Commit => FlushPolicy::Commit,
         });
+        // Like is compared with like: a ceiling over TCP is plaintext on every hop, and so is Kafka by default.
+        options.insecure_peers = settings.transport == TransportKind::Tcp;
         for (name, value) in &settings.set {
             options = options.set(name, value);
         }
@@ -91,10 +96,31 @@ impl Target {
         Ok(Admin::new(self.client()?))
     }
 
+    /// The embedded cluster, for what is done to its processes and files.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
     /// Process ids of the brokers of an embedded cluster.
     pub fn broker_pids(&self) -> Vec<u32> {
         let pids = self.cluster.iter().flat_map(|cluster| cluster.pids());
         pids.filter_map(|(_, pid)| u32::try_from(pid).ok()).collect()
+    }
+
+    /// Waits until the brokers of an embedded cluster have removed a deleted topic's files, as far as that can be seen:
+    /// another cluster is believed.
+    pub async fn wait_until_removed(&self, topic: &str) {
+        let Some(cluster) = &self.cluster else { return };
+        let directories: Vec<_> = cluster.ids().map(|id| cluster.data_dir(id)).collect();
+        let prefix = format!("{topic}-");
+        let is_left = |directory: &std::path::PathBuf| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with(&prefix))
+        };
+        let deadline = tokio::time::Instant::now() + REMOVAL_LIMIT;
+        while tokio::time::Instant::now() < deadline && directories.iter().any(is_left) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Ends an embedded cluster and removes what it wrote.

@@ -371,7 +371,7 @@ impl Cluster {
         let description = lock(&self.description).clone();
         let driver = description.driver;
         let _ = fs::remove_file(layout.ended(id));
-        let mut arguments = driver.arguments(layout, id);
+        let mut arguments = driver.arguments(layout, &description, id);
         arguments.extend(lock(&self.arguments).get(&id).into_iter().flatten().map(Into::into));
         let watched_by = lock(&self.ownership).watchdog.as_ref().and_then(Watchdog::inbox);
         let child = process::spawn(

@@ -68,9 +68,11 @@ impl Driver {
             ("ssl.truststore.location", layout.ca().display().to_string()),
             ("ssl.keystore.location", layout.keystore(id).display().to_string()),
         ];
+        // Plaintext peers are peers over TCP.
+        let insecure = description.insecure_peers.then(|| ("inter.broker.transport", "tcp".to_owned()));
         let mut text = String::new();
         let given = |name: &str| settings.iter().any(|(setting, _)| setting == name);
-        for (name, value) in own.iter().filter(|(name, _)| !given(name)) {
+        for (name, value) in own.iter().chain(&insecure).filter(|(name, _)| !given(name)) {
             writeln!(text, "{name}={value}").expect("writing to a string");
         }
         for (index, (name, value)) in settings.iter().enumerate() {
@@ -81,9 +83,13 @@ impl Driver {
         text
     }
 
-    pub(crate) fn arguments(self, layout: &Layout, id: i32) -> Vec<std::ffi::OsString> {
+    pub(crate) fn arguments(self, layout: &Layout, description: &Description, id: i32) -> Vec<std::ffi::OsString> {
         let Self::Minisr = self;
-        vec!["--config".into(), layout.properties(id).into()]
+        let mut arguments = vec!["--config".into(), layout.properties(id).into()];
+        if description.insecure_peers {
+            arguments.push("--insecure-peers".into());
+        }
+        arguments
     }
 
     /// Whether the broker's standard output says that it is registered and unfenced.

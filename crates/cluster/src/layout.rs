@@ -36,6 +36,9 @@ pub(crate) struct Description {
     #[serde(default)]
     pub removed: BTreeSet<i32>,
     pub environment: Vec<(String, String)>,
+    /// Brokers are started with `--insecure-peers`.
+    #[serde(default)]
+    pub insecure_peers: bool,
 }
 
 impl Description {

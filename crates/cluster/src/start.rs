@@ -46,6 +46,7 @@ impl Cluster {
                 ports,
                 removed: BTreeSet::new(),
                 environment: options.environment.clone(),
+                insecure_peers: options.insecure_peers,
             };
             match Self::try_start(&options, &layout, &authority, description, temporary).await {
                 Ok(cluster) => return Ok(cluster),
