@@ -457,7 +457,10 @@ impl Cluster {
         let batch = batch(values, producer);
         let summary = batch_summary(&BatchView::parse(&batch).expect("a batch"));
         let partition = self.key();
-        self.step(to, Event::Append(Append { ticket, partition, batch: batch.into(), summary, acks, timeout_ms: 30_000 }));
+        self.step(
+            to,
+            Event::Append(Append { ticket, partition, batch: batch.into(), summary, acks, timeout_ms: 30_000 }),
+        );
         ticket
     }
 

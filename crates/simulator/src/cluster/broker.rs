@@ -331,7 +331,10 @@ impl Cluster {
         let Produce { partition, attempt, batch, summary, acks } = produce;
         let ticket = self.ticket(id, Waiting { call, from, asked: Asked::Produce { partition, attempt, acks } });
         let timeout_ms = self.plan.lag_time_max_ms * 2;
-        self.step_shard(id, [ShardEvent::Append(Append { ticket, partition, batch: batch.into(), summary, acks, timeout_ms })]);
+        self.step_shard(
+            id,
+            [ShardEvent::Append(Append { ticket, partition, batch: batch.into(), summary, acks, timeout_ms })],
+        );
     }
 
     fn ticket(&mut self, id: BrokerId, waiting: Waiting) -> Ticket {
@@ -428,8 +431,9 @@ impl Cluster {
         let Some(run) = broker.run.as_mut() else { return };
         let mut outputs = Vec::new();
         let events: Vec<ShardEvent> = std::mem::take(&mut run.held).into_iter().chain(events).collect();
-        let images = events.iter().filter_map(|it| if let ShardEvent::Image(image) = it { Some(image) } else { None });
-        if let Some(image) = images.last() {
+        let mut images =
+            events.iter().filter_map(|it| if let ShardEvent::Image(image) = it { Some(image) } else { None });
+        if let Some(image) = images.next_back() {
             run.shown = Arc::clone(image);
         }
         run.shard.step_batch(Millis(self.now), events, &mut broker.disk, &mut outputs);
