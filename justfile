@@ -82,6 +82,16 @@ ceiling *ARGS: build
 interop: build
     scripts/interop/run {{ target }}/release
 
+# allocations and instructions of the hot paths against the committed counts: exit code 2 when worse; --bless commits new ones (needs valgrind)
+bench-gate *ARGS:
+    #!/usr/bin/env bash
+    set -uo pipefail
+    status=0
+    for counts in allocations instructions; do
+        cargo bench --locked -q -p minisr-benches --bench "$counts" -- {{ ARGS }} || status=$?
+    done
+    exit "$status"
+
 # criterion benches of the parts
 bench-parts *ARGS:
     cargo bench --locked -p minisr-benches {{ ARGS }}

@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{batch, criterion};
+use common::criterion;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use minisr_benches::samples::batch;
 use minisr_wire::batch::{check_produce, stamp};
 use std::hint::black_box;
 

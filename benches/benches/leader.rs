@@ -3,32 +3,13 @@
 
 mod common;
 
-use common::{batch, criterion};
+use common::criterion;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use minisr_logic::partition::{
-    AckPolicy, Acks, Admitted, BatchSummary, Cursors, EpochCache, LogState, Members, ProducerBatch, Producers, Replica,
-    Settings, Ticket, View, sequence_plus,
-};
-use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch};
+use minisr_benches::samples::{FOLLOWERS, batch, leader};
+use minisr_logic::Millis;
+use minisr_logic::partition::{Acks, Admitted, BatchSummary, ProducerBatch, Replica, Ticket, sequence_plus};
 use minisr_wire::batch::BatchView;
 use std::hint::black_box;
-
-const FOLLOWERS: [BrokerId; 2] = [BrokerId(2), BrokerId(3)];
-
-fn leader() -> Replica {
-    let cursors = Cursors::recovered(AckPolicy::Written, Offset::ZERO, Offset::ZERO, Offset::ZERO, Offset::ZERO);
-    let log = LogState::new(cursors, EpochCache::default(), Producers::default());
-    let settings =
-        Settings { replica_lag_time_max_ms: 30_000, lag_max_messages: None, alter_partition_retry_ms: 1_000 };
-    let brokers = [1, 2, 3].map(BrokerId);
-    let members = Members::new(brokers.map(|id| (id, Some((BrokerEpoch(i64::from(id.0)), true)))), 2);
-    let isr = brokers.into_iter().collect();
-    let mut replica = Replica::new(BrokerId(1), settings, log);
-    let view =
-        View { leader: Some(BrokerId(1)), leader_epoch: Epoch(1), partition_epoch: PartitionEpoch(1), isr, members };
-    replica.apply(Millis(0), view);
-    replica
-}
 
 /// A batch from admission to acknowledgement; `ticket` numbers it.
 fn step(replica: &mut Replica, ticket: u64, batch: &BatchSummary) {

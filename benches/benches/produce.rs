@@ -3,11 +3,12 @@
 mod common;
 
 use bytes::Bytes;
-use common::{batch, criterion};
+use common::criterion;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ProduceRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use minisr_benches::samples::batch;
 use minisr_wire::batch::check_produce;
 use minisr_wire::header::take_request_head;
 use minisr_wire::message::{decode_request, encode_request};

@@ -4,8 +4,9 @@
 mod common;
 
 use bytes::Bytes;
-use common::{batch, criterion};
+use common::criterion;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use minisr_benches::samples::batch;
 use minisr_storage::{Disk, Log, LogConfig, MemoryDisk, OpenOptions, RealDisk};
 use minisr_wire::batch::{BatchView, stamp};
 use std::hint::black_box;
