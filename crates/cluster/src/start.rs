@@ -24,7 +24,7 @@ impl Cluster {
     /// On failure nothing is left running; the logs stay where the error says.
     pub async fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
         check(&options)?;
-        let binary = options.driver.find_binary(options.broker_binary.as_deref())?;
+        let program = options.driver.find_program(options.broker_binary.as_deref()).await?;
         let (layout, temporary) = make_directory(options.dir.as_deref())?;
         let authority = Authority::create(&layout)?;
         let mut attempt = 1;
@@ -32,11 +32,12 @@ impl Cluster {
             let description = Description {
                 cluster_id: uuid::Uuid::new_v4().simple().to_string(),
                 driver: options.driver,
-                binary: binary.clone(),
+                binary: program.binary.clone(),
+                jars: program.jars.clone(),
                 host: options.host,
                 ports: ports::choose(options.host, options.brokers, options.ports)?,
                 removed: BTreeSet::new(),
-                environment: options.environment.clone(),
+                environment: program.environment.iter().chain(&options.environment).cloned().collect(),
             };
             match Self::try_start(&options, &layout, &authority, description, temporary).await {
                 Ok(cluster) => return Ok(cluster),
@@ -62,7 +63,7 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let mut settings = Vec::new();
         if let Some(flush) = options.flush {
-            settings.push(("log.flush.policy".to_owned(), flush.to_string()));
+            settings.extend(options.driver.flush_settings(flush));
         }
         settings.extend(options.settings.iter().cloned());
         for id in 1..=options.brokers as i32 {
@@ -85,7 +86,7 @@ impl Cluster {
         let remove = ((temporary || options.remove_dir) && !options.keep_dir).then(|| layout.dir());
         let cluster = Self {
             layout: layout.clone(),
-            ready_timeout: options.ready_timeout,
+            ready_timeout: options.ready_timeout.unwrap_or(options.driver.ready_timeout()),
             brokers: Mutex::new(description.ports.iter().map(|_| Slot::default()).collect()),
             description: Mutex::new(description),
             ownership: Mutex::new(Ownership { watchdog: Some(Watchdog::start(remove)?), remove_dir: remove.is_some() }),
@@ -103,6 +104,15 @@ impl Cluster {
     }
 
     async fn launch_all(&self) -> Result<(), ClusterError> {
+        // What has to be made for each broker is made for all at once.
+        let mut preparing = tokio::task::JoinSet::new();
+        for id in self.ids() {
+            let (layout, description) = (self.layout.clone(), crate::cluster::lock(&self.description).clone());
+            preparing.spawn(async move { description.driver.prepare(&layout, &description, id).await });
+        }
+        while let Some(prepared) = preparing.join_next().await {
+            prepared.expect("preparing does not panic")?;
+        }
         for id in self.ids() {
             self.launch(id)?;
         }
