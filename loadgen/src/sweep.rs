@@ -16,6 +16,7 @@ use crate::environment::{self, Environment};
 use crate::load::{self, Job, Moment};
 use crate::offsets;
 use crate::outcome::{Outcome, RunFacts};
+use crate::peers::warm;
 use crate::plan::{Acks, Cell, Phase};
 use crate::producer::{Live, Produced};
 use crate::progress::Progress;
@@ -36,12 +37,13 @@ const TOPIC_READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long reading back one phase may take; what is not read then is left unverified, and the row shows it.
 const VERIFY_LIMIT: Duration = Duration::from_secs(12);
 /// Planned seconds around a phase: topic, drain, reading back, files.
-const PHASE_OVERHEAD_S: f64 = 2.0;
+pub(crate) const PHASE_OVERHEAD_S: f64 = 2.0;
 
-struct Step {
-    cell: Cell,
-    phase: Phase,
-    repeat: u32,
+/// One phase of one cell, once.
+pub(crate) struct Step {
+    pub cell: Cell,
+    pub phase: Phase,
+    pub repeat: u32,
 }
 
 /// Runs the sweep. The exit code: 0 fine, 2 an acknowledged record was lost, 3 a result is invalid.
@@ -82,6 +84,10 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     let target = Target::start(&settings).await?;
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
+    let warmth = match settings.warm_records {
+        0 => None,
+        records => Some(warm::warm(&target, std::slice::from_ref(&settings), records, &progress).await?),
+    };
     let facts = RunFacts {
         run_id: &run_id,
         settings: &settings,
@@ -101,6 +107,7 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
             "crypto": (settings.transport == crate::settings::TransportKind::Quic).then_some("ring"),
             "congestion": "cubic",
             "settings": settings,
+            "warmth": warmth,
             "environment": environment,
             "ceilings": ceilings,
         })
@@ -164,7 +171,7 @@ fn steps(settings: &Settings) -> Vec<Step> {
 }
 
 /// The command line, with the program's name only: where it stands is nobody's business.
-fn arguments() -> Vec<String> {
+pub(crate) fn arguments() -> Vec<String> {
     let mut arguments: Vec<String> = std::env::args().collect();
     if let Some(program) = arguments.first_mut() {
         *program = PathBuf::from(&*program).file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -212,7 +219,8 @@ async fn measure_ceilings(
     }
 }
 
-async fn run_step(
+/// Makes a topic, runs the phase on it, reads it back, removes the topic.
+pub(crate) async fn run_step(
     target: &Target,
     settings: &Settings,
     step: &Step,
