@@ -66,6 +66,10 @@ sim-story FILE *ARGS:
 experiment NAME="isr-shuttle" *ARGS: build
     {{ target }}/release/minisr-loadgen experiment {{ NAME }} {{ ARGS }}
 
+# how far it reaches: rows of docs/PERFORMANCE.md against their yardsticks, all or e.g. `just reach 1,2` (results/reach)
+reach ROWS="" *ARGS: build
+    {{ target }}/release/minisr-loadgen reach {{ if ROWS == "" { "" } else { "--row " + ROWS } }} {{ ARGS }}
+
 # write the HTML report of a run again (default: the newest)
 report *ARGS: build
     {{ target }}/release/minisr-loadgen report {{ ARGS }}
@@ -77,6 +81,10 @@ compare A B: build
 # the ceiling of this machine: the same bytes through the same hops, and nothing else
 ceiling *ARGS: build
     {{ target }}/release/minisr-ceiling {{ ARGS }}
+
+# foreign clients at a real cluster: kafka-python, librdkafka, and Java's where Maven is installed (needs Python 3)
+interop: build
+    scripts/interop/run {{ target }}/release
 
 # criterion benches of the parts
 bench-parts *ARGS:

@@ -33,8 +33,22 @@ fn ceiling_ping_pong_has_one_frame_in_flight() {
 }
 
 #[test]
+fn ceiling_receive_takes_what_the_node_sends() {
+    for transport in ["quic", "tcp"] {
+        let common = ["--json", "--duration", "0.3", "--warmup", "0.1", "--replication-factor", "1"];
+        let output = ceiling(&[&common[..], &["--mode", "receive", "--transport", transport]].concat());
+        assert!(output.status.success(), "{transport}: {}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(report["acked_frames"].as_u64().unwrap() > 0);
+        assert_eq!(report["mode"], "receive");
+    }
+}
+
+#[test]
 fn ceiling_refuses_what_it_cannot_run_with_one_sentence() {
-    for flags in [["--replication-factor", "4"], ["--congestion", "system"], ["--in-flight", "0"]] {
+    for flags in
+        [["--replication-factor", "4"], ["--congestion", "system"], ["--in-flight", "0"], ["--mode", "receive"]]
+    {
         let output = ceiling(&flags);
         assert_eq!(output.status.code(), Some(1));
         let sentence = String::from_utf8(output.stderr).unwrap();

@@ -37,7 +37,7 @@ use crate::control_handle::ControlHandle;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::peer::PeerLinks;
-use crate::shard::ShardHandle;
+use crate::shard::{ShardHandle, SyncCounts};
 use crate::transport::{Acceptor, quic, tcp};
 
 /// How long a replica fetch may take to connect to its leader.
@@ -265,7 +265,8 @@ async fn serve(
                     endpoint.close(quic::BROKER_STOPPING, b"stopping");
                     let _ = tokio::time::timeout(QUIC_CLOSE_TIME_MAX, endpoint.wait_idle()).await;
                 }
-                tracing::info!(counters = %metrics, "data plane stopped");
+                let SyncCounts { rounds: sync_rounds, files: synced_files } = shard.sync_counts();
+                tracing::info!(counters = %metrics, sync_rounds, synced_files, "data plane stopped");
                 let _ = reply.send(closed);
                 return None;
             }
@@ -370,6 +371,7 @@ fn listen_tcp(address: &HostPort) -> io::Result<TcpListener> {
 fn dialer(settings: &Settings, identity: &TlsIdentity) -> Result<Dialer, StartError> {
     let transport = match settings.inter_broker_transport {
         InterBrokerTransport::Quic => Transport::Quic(identity.clone()),
+        InterBrokerTransport::Tcp if settings.insecure_peers => Transport::Tcp,
         InterBrokerTransport::Tcp => Transport::TcpTls(identity.clone()),
     };
     Ok(Dialer::new(&transport, PEER_CONNECT_TIME_MAX)?)

@@ -13,7 +13,7 @@
 //! | [`controller`] | controller quorum: Raft, metadata, registrations, sessions, fencing |
 //! | [`control_handle`] | what the data thread may ask of the control thread, and the other way round |
 //! | [`data_plane`] | the data thread, seen from outside |
-//! | [`limits`], [`metrics`] | bounds that are no settings; what is counted |
+//! | [`limits`], [`open_files`], [`metrics`] | bounds that are no settings; what is counted |
 //! | [`peer`] | links between brokers: fetchers, ISR proposals, liveness |
 //! | [`shard`] | the shard on the data thread: steps, timers, the flush thread |
 //! | [`transport`] | listeners and connections over QUIC, TCP and TLS |
@@ -29,6 +29,7 @@ pub mod durable;
 pub mod durable_cell;
 pub mod limits;
 pub mod metrics;
+pub mod open_files;
 pub mod peer;
 pub mod shard;
 pub mod tls;

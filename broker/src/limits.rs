@@ -26,13 +26,9 @@ pub const FRAME_TIME_PER_MIB: Duration = Duration::from_secs(1);
 /// Memory taken for a frame on the word of its length prefix alone. Beyond it the buffer grows as bytes come.
 pub const FRAME_BYTES_TRUSTED: usize = 1 << 20;
 
-/// How much is read at once when the next frame's length is not known yet. Small, because what is read of a large
-/// frame here is copied once more when its buffer is made.
-pub const READ_AHEAD_BYTES: usize = 4 << 10;
-
-/// The largest request of an API that carries no records. Its arrays hold small things, and a decoded element takes up
-/// to forty times the memory of its bytes. Enough for a fetch of 60,000 partitions.
-pub const REQUEST_WITHOUT_RECORDS_BYTES_MAX: usize = 2 << 20;
+/// How much memory a decoded request without records may take for each of its bytes while it waits for its answer.
+/// ([`minisr_wire::guard`] bounds the bytes.)
+pub const DECODED_BYTES_PER_BYTE: usize = 40;
 
 /// Replies that are ready together are written together, up to about this many bytes.
 pub const WRITE_BYTES_MAX: usize = 1 << 20;
@@ -57,5 +53,5 @@ pub const PRODUCE_TIMEOUT_MS_MAX: u64 = 600_000;
 pub const ADMIN_TIMEOUT_MS_MAX: u64 = 60_000;
 
 const _: () = assert!(COALESCE_BYTES_MAX < WRITE_BYTES_MAX);
-const _: () = assert!(READ_AHEAD_BYTES < FRAME_BYTES_TRUSTED);
+const _: () = assert!(minisr_wire::frame::READ_AHEAD_BYTES < FRAME_BYTES_TRUSTED);
 const _: () = assert!(DRAIN_TIME_MAX.as_millis() < FRAME_TIME_MAX.as_millis());

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use minisr_broker::broker;
 use minisr_broker::config::{HostPort, Settings, peer_address};
+use minisr_broker::open_files;
 use minisr_logic::BrokerId;
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +30,10 @@ struct Arguments {
     /// more than once
     #[arg(long, value_name = "ID=HOST:PORT", value_parser = id_and_address)]
     controller_address: Vec<(BrokerId, HostPort)>,
+    /// Let brokers replicate over plaintext TCP (needs inter.broker.transport=tcp): whoever reaches the PLAINTEXT
+    /// listener is then believed to be the replica it says it is. For measurements on one machine
+    #[arg(long)]
+    insecure_peers: bool,
     /// Print every setting with its default, range and meaning, and exit
     #[arg(long)]
     settings: bool,
@@ -61,12 +66,21 @@ fn main() -> ExitCode {
     abort_on_panic();
     let filter = log_filter(std::env::var("RUST_LOG").ok());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let mut settings = match Settings::load(arguments.config.as_deref(), &arguments.set) {
+    let mut settings = match Settings::load(arguments.config.as_deref(), &arguments.set, arguments.insecure_peers) {
         Ok(settings) => settings,
         Err(error) => return refuse(&error),
     };
     for note in &settings.notes {
         tracing::warn!("{note}");
+    }
+    if let Err(error) = open_files::raise_limit() {
+        tracing::warn!(%error, "the limit on open files cannot be read");
+    }
+    if settings.insecure_peers {
+        tracing::warn!(
+            "--insecure-peers: replication is plaintext, and whoever reaches the PLAINTEXT listener is believed to be \
+             the replica it says it is"
+        );
     }
     settings.peer_addresses = arguments.peer_address.into_iter().collect();
     settings.controller_addresses = arguments.controller_address.into_iter().collect();

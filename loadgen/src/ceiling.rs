@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{Settings, TransportKind};
+use crate::settings::Settings;
 
 /// What one run of `minisr-ceiling` said. Only what is used here is named; the rest is kept for the manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct CeilingReport {
     pub acked_mb_s: f64,
     /// The same in MiB.
     pub acked_mib_s: f64,
+    /// Size at which each process empties its file and begins again.
+    #[serde(default = "reused_file_mib")]
+    pub file_mib: u64,
     /// Frames per second at most; absent without a limit.
     #[serde(default)]
     pub rate_frames_s: Option<f64>,
@@ -55,13 +58,33 @@ pub struct Ceilings {
     pub missing: Option<String>,
 }
 
+/// The ceiling's own default, which runs of earlier versions used throughout.
+fn reused_file_mib() -> u64 {
+    256
+}
+
+/// A file that is never full within a run, so that it only grows, as a log does.
+const GROWING_FILE_MIB: u64 = 16 * 1024;
+
 /// Why ceilings were not measured, when that is what the user asked for.
 pub const LEFT_OUT: &str = "the ceiling was left out (--no-ceiling), so there are no ratios";
 
 impl Ceilings {
     /// Largest throughput with this many copies: what a machine shared with others allows is seen in its best run.
     pub fn throughput(&self, replication_factor: u16) -> Option<&CeilingReport> {
-        self.find("throughput", replication_factor).max_by(|one, other| one.acked_mb_s.total_cmp(&other.acked_mb_s))
+        self.best(replication_factor, false)
+    }
+
+    /// The same with files that only grow: every byte goes into a page that the kernel has to find first, as with a
+    /// log. Absent in runs of earlier versions.
+    pub fn growing_throughput(&self, replication_factor: u16) -> Option<&CeilingReport> {
+        self.best(replication_factor, true)
+    }
+
+    fn best(&self, replication_factor: u16, growing: bool) -> Option<&CeilingReport> {
+        self.find("throughput", replication_factor)
+            .filter(|report| (report.file_mib >= GROWING_FILE_MIB) == growing)
+            .max_by(|one, other| one.acked_mb_s.total_cmp(&other.acked_mb_s))
     }
 
     /// Round trip of one record through all hops with this many copies, the next sent when the last has come back.
@@ -87,54 +110,91 @@ pub struct CeilingRun {
     pub title: String,
     /// Made again after the sweep. Throughput is: the machine may have been busy with something else the first time.
     pub again: bool,
+    /// Whether it writes as much as it can, for which the memory is warmed.
+    pub throughput: bool,
     arguments: Vec<String>,
 }
 
-/// Seconds that one run takes, its start and end included.
-pub const RUN_S: f64 = 3.0;
+/// Seconds that a run of the sweep measures.
+const WINDOW_S: f64 = 2.0;
+/// Seconds before them.
+const WARMUP_S: f64 = 0.5;
+/// Seconds that one run of the sweep takes, its start and end included.
+pub const RUN_S: f64 = WARMUP_S + WINDOW_S + 0.5;
 
-/// For each replication factor of the sweep one run with the same bytes in flight, streams and batch size, and one with
-/// a single record at a time; for the largest also one with a single record at a time at the constant rate.
+/// What becomes of the files into which a ceiling writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// Emptied at the program's own default size, and used again.
+    Reused,
+    /// They only grow, as a log does.
+    Growing,
+}
+
+impl CeilingRun {
+    /// As many frames as the settings have batches in flight.
+    pub fn throughput(settings: &Settings, replication_factor: u16, files: Files, window_s: f64) -> CeilingRun {
+        let in_flight = settings.partitions * settings.max_in_flight;
+        let mut run = CeilingRun::new(settings, "throughput", replication_factor, window_s);
+        run = run.with("--batch-bytes", settings.batch_bytes).with("--in-flight", in_flight);
+        run = run.with("--streams", settings.streams);
+        if files == Files::Growing {
+            run = run.with("--file-mib", GROWING_FILE_MIB);
+            run.title.push_str(", growing files");
+        }
+        run
+    }
+
+    /// One record at a time: the next when the last has come back, or at a rate.
+    pub fn round_trip(settings: &Settings, replication_factor: u16, rate: Option<f64>, window_s: f64) -> CeilingRun {
+        let mut run = CeilingRun::new(settings, "ping-pong", replication_factor, window_s);
+        run = run.with("--batch-bytes", settings.record_size_bytes).with("--in-flight", 1).with("--streams", 1);
+        if let Some(rate) = rate {
+            run = run.with("--rate", rate);
+            run.title.push_str(&format!(" at {rate}/s"));
+        }
+        run
+    }
+
+    /// One hop, the server sends from memory.
+    pub fn receive(settings: &Settings, window_s: f64) -> CeilingRun {
+        let run = CeilingRun::new(settings, "receive", 1, window_s);
+        run.with("--batch-bytes", settings.batch_bytes).with("--streams", settings.streams)
+    }
+
+    fn new(settings: &Settings, mode: &str, replication_factor: u16, window_s: f64) -> CeilingRun {
+        let throughput = mode == "throughput";
+        let title = format!("{} {mode} RF {replication_factor}", settings.transport);
+        let run = CeilingRun { title, again: throughput, throughput, arguments: vec!["--json".to_owned()] };
+        run.with("--transport", settings.transport)
+            .with("--mode", mode)
+            .with("--replication-factor", replication_factor)
+            .with("--duration", window_s)
+            .with("--warmup", WARMUP_S)
+    }
+
+    fn with(mut self, flag: &str, value: impl ToString) -> CeilingRun {
+        self.arguments.extend([flag.to_owned(), value.to_string()]);
+        self
+    }
+}
+
+/// For each replication factor of the sweep two runs with the same bytes in flight, streams and batch size (files used
+/// again, files that only grow), and one with a single record at a time; for the largest also one with a single record
+/// at a time at the constant rate.
 pub fn plan(settings: &Settings) -> Vec<CeilingRun> {
     let mut factors: Vec<u16> = settings.cells.iter().map(|cell| cell.replication_factor.min(3)).collect();
     factors.sort_unstable();
     factors.dedup();
-    let transport = match settings.transport {
-        TransportKind::Quic => "quic",
-        TransportKind::Tcp => "tcp",
-    };
-    let run = |mode: &str, replication_factor: u16, rate: Option<f64>| {
-        let (batch_bytes, in_flight, streams) = match mode {
-            "throughput" => (settings.batch_bytes, settings.partitions * settings.max_in_flight, settings.streams),
-            _ => (settings.record_size_bytes, 1, 1),
-        };
-        let mut flags = vec![
-            ("--transport", transport.to_owned()),
-            ("--mode", mode.to_owned()),
-            ("--replication-factor", replication_factor.to_string()),
-            ("--batch-bytes", batch_bytes.to_string()),
-            ("--in-flight", in_flight.to_string()),
-            ("--streams", streams.to_string()),
-            ("--duration", "2".to_owned()),
-            ("--warmup", "0.5".to_owned()),
-        ];
-        let mut title = format!("{transport} {mode} RF {replication_factor}");
-        if let Some(rate) = rate {
-            flags.push(("--rate", rate.to_string()));
-            title.push_str(&format!(" at {rate}/s"));
-        }
-        let mut arguments = vec!["--json".to_owned()];
-        arguments.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
-        CeilingRun { title, again: mode == "throughput", arguments }
-    };
     let mut runs = Vec::new();
     for &replication_factor in &factors {
-        runs.push(run("throughput", replication_factor, None));
-        runs.push(run("ping-pong", replication_factor, None));
+        runs.push(CeilingRun::throughput(settings, replication_factor, Files::Reused, WINDOW_S));
+        runs.push(CeilingRun::throughput(settings, replication_factor, Files::Growing, WINDOW_S));
+        runs.push(CeilingRun::round_trip(settings, replication_factor, None, WINDOW_S));
     }
     // The runtime's timer, by which the ceiling is paced, has a resolution of a millisecond.
     if let Some(&largest) = factors.last().filter(|_| settings.rate_records_s <= 1_000.0) {
-        runs.push(run("ping-pong", largest, Some(settings.rate_records_s)));
+        runs.push(CeilingRun::round_trip(settings, largest, Some(settings.rate_records_s), WINDOW_S));
     }
     runs
 }
@@ -161,9 +221,10 @@ pub fn find_program() -> Result<PathBuf> {
 pub async fn run(program: &Path, run: &CeilingRun) -> Result<CeilingReport> {
     let mut command = tokio::process::Command::new(program);
     command.args(&run.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let output = tokio::time::timeout(Duration::from_secs(30), command.output())
+    // The program bounds itself by what it was asked to measure; this is for one that hangs.
+    let output = tokio::time::timeout(Duration::from_secs(120), command.output())
         .await
-        .context("the ceiling took longer than 30 seconds")?
+        .context("the ceiling took longer than 120 seconds")?
         .with_context(|| format!("{} cannot be started", program.display()))?;
     if !output.status.success() {
         bail!("the ceiling failed: {}", String::from_utf8_lossy(&output.stderr).trim());

@@ -37,6 +37,8 @@ pub enum Command {
         #[command(subcommand)]
         which: Experiment,
     },
+    /// Measure how far it reaches: the rows of docs/PERFORMANCE.md, each against its yardstick
+    Reach(ReachArguments),
     /// Write report.html again from the files of a run
     Report {
         /// Directory of the run, or the directory that holds runs: then the newest
@@ -52,6 +54,13 @@ pub enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Hold memory until standard input ends: started by the program itself
+    #[command(hide = true)]
+    Ballast {
+        /// How much
+        #[arg(long)]
+        mib: u64,
     },
 }
 
@@ -108,6 +117,29 @@ pub struct ReassignArguments {
     /// Name of the run's directory [default: date and time, UTC, and the experiment's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+}
+
+/// Flags of reach.
+#[derive(Debug, Clone, Args)]
+pub struct ReachArguments {
+    /// Rows, separated by commas [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "N")]
+    pub row: Vec<u8>,
+    /// How often each thing is measured, its yardstick every time; fewer than 5 are an impression
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub repeats: u32,
+    /// Seconds of each measurement [default: by row, 2 to 30; of row 13 600]
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<f64>,
+    /// End with exit code 2 when something that must be reached is not
+    #[arg(long)]
+    pub gate: bool,
+    /// MiB of memory held until a throughput is measured, at most half of what is available; 0 for none
+    #[arg(long, value_name = "MIB", default_value_t = 6144)]
+    pub memory_warm_mib: u64,
+    /// Directory of row-NN.csv and row-NN.json
+    #[arg(long, value_name = "DIR", default_value = "results/reach")]
+    pub output: PathBuf,
 }
 
 /// Flags of the sweep. Lists are separated by commas.
@@ -194,6 +226,10 @@ pub struct SweepArguments {
     /// MiB that one cell may write to all replicas together before its maximum-rate phase ends [default: 6144]
     #[arg(long, value_name = "MIB")]
     pub disk_budget: Option<u64>,
+    /// MiB of memory held until each maximum-throughput phase and ceiling begins, so that the machine has it at hand; at
+    /// most half of what is available, 0 for none [default: the disk budget]
+    #[arg(long, value_name = "MIB")]
+    pub memory_warm_mib: Option<u64>,
     /// Schedule delay (99th percentile) above which a constant-rate result is invalid [default: 5000]
     #[arg(long, value_name = "MICROSECONDS")]
     pub schedule_delay_limit: Option<u64>,

@@ -9,12 +9,14 @@
 //! * [`tally`]: counts and histograms; [`verify`]: whether what was acknowledged can be read;
 //!   [`watch`], [`offsets`] and [`usage`]: what the cluster did meanwhile.
 //! * [`outcome`]: all of it for one phase, whether it is valid, and the row it becomes; [`report`]: the files.
-//! * [`ceiling`], [`environment`]: the yardstick and the circumstances; [`compare`]: two runs; [`peers`]: minisr beside
-//!   Apache Kafka in one run.
+//! * [`ceiling`], [`environment`]: the yardstick and the circumstances; [`ballast`]: memory that the machine has at
+//!   hand; [`compare`]: two runs; [`peers`]: minisr beside Apache Kafka in one run; [`reach`]: the measures that have to
+//!   be met, row by row.
 //!
 //! What holds: a record's time starts at its planned instant, whatever happens; a histogram merges and a percentile
 //! never does; what was not measured is blank; a result that cannot be trusted says so itself.
 
+pub mod ballast;
 pub mod ceiling;
 pub mod cli;
 pub mod clock;
@@ -30,6 +32,7 @@ pub mod peers;
 pub mod plan;
 pub mod producer;
 pub mod progress;
+pub mod reach;
 pub mod record;
 pub mod report;
 pub mod security;

@@ -173,7 +173,9 @@ async fn maximum(job: &Job, moments: &mpsc::UnboundedSender<Moment>) -> Result<(
         partitions: settings.partitions,
         record_size_bytes: settings.record_size_bytes,
         seed: settings.seed,
-        records_in_flight: u64::from(records_per_batch.max(1) * settings.max_in_flight),
+        batch_records: u64::from(records_per_batch.max(1)),
+        batches_in_flight: settings.max_in_flight,
+        batches_in_flight_total: settings.batches_in_flight_total,
         records_max: settings.disk_budget_mib * (1 << 20) / record_bytes / u64::from(job.cell.replication_factor),
     };
     let begin_ns = clock.now_ns() + (plan.warmup_s * 1e9) as u64;

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use minisr_loadgen::cli::{Cli, Command, Experiment};
 use minisr_loadgen::experiment::{isr_shuttle, reassign};
 use minisr_loadgen::settings::Settings;
-use minisr_loadgen::{compare, peers, report, sweep};
+use minisr_loadgen::{ballast, compare, peers, reach, report, sweep};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -60,6 +60,14 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Compare { a, b, json }) => {
             compare::run(&a, &b, json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Reach(arguments)) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            return runtime.block_on(reach::run(arguments));
+        }
+        Some(Command::Ballast { mib }) => {
+            ballast::hold(mib)?;
             return Ok(ExitCode::SUCCESS);
         }
     };

@@ -153,8 +153,12 @@ pub struct MaxPlan {
     pub record_size_bytes: u32,
     /// Seed of the contents.
     pub seed: u64,
-    /// Records in flight for each partition: batches in flight times records in a batch.
-    pub records_in_flight: u64,
+    /// Records of a batch.
+    pub batch_records: u64,
+    /// Batches in flight for each partition.
+    pub batches_in_flight: u32,
+    /// Batches in flight over all partitions, at most. When it is less than one for each, partitions take turns.
+    pub batches_in_flight_total: u32,
     /// Records after which the phase ends, so that it does not fill the disk.
     pub records_max: u64,
 }
@@ -167,11 +171,16 @@ pub async fn produce_at_maximum<D: Driver>(driver: &D, clock: Clock, plan: MaxPl
     let mut ledger = Ledger::new(plan.partitions);
     let mut builder = RecordBuilder::new(plan.record_size_bytes, plan.seed);
     let (mut sent, mut done) = (0u64, 0u64);
-    for partition in 0..plan.partitions {
-        for _ in 0..plan.records_in_flight {
-            driver.send(partition, builder.build(clock.now_ns(), sent), record::tag(sent, 0)).await?;
+    // An answered batch is replaced in its own partition, unless there are more partitions than batches.
+    let is_spread = plan.batches_in_flight_total < plan.partitions;
+    let first_batches = (plan.partitions * plan.batches_in_flight).min(plan.batches_in_flight_total);
+    let mut next_partition = 0;
+    for _ in 0..first_batches {
+        for _ in 0..plan.batch_records {
+            driver.send(next_partition, builder.build(clock.now_ns(), sent), record::tag(sent, 0)).await?;
             sent += 1;
         }
+        next_partition = (next_partition + 1) % plan.partitions;
     }
     let mut ended = false;
     let drain_end = Duration::from_nanos(window.end_ns.saturating_sub(clock.now_ns())) + DRAIN_LIMIT;
@@ -197,8 +206,10 @@ pub async fn produce_at_maximum<D: Driver>(driver: &D, clock: Clock, plan: MaxPl
                 tally.end_window(now_ns);
             }
             if !ended {
+                let partition = if is_spread { next_partition } else { report.partition };
+                next_partition = (next_partition + 1) % plan.partitions;
                 for _ in 0..records {
-                    driver.send(report.partition, builder.build(now_ns, sent), record::tag(sent, 0)).await?;
+                    driver.send(partition, builder.build(now_ns, sent), record::tag(sent, 0)).await?;
                     sent += 1;
                 }
                 live.sent.store(sent, Ordering::Relaxed);
@@ -291,7 +302,9 @@ mod tests {
                 partitions: 2,
                 record_size_bytes: 64,
                 seed: 1,
-                records_in_flight: 10,
+                batch_records: 5,
+                batches_in_flight: 2,
+                batches_in_flight_total: u32::MAX,
                 records_max: 500,
             };
             produce_at_maximum(&driver, clock, plan, &Live::default()).await.unwrap()
@@ -299,5 +312,31 @@ mod tests {
         assert!(produced.measured_s < 4.0);
         assert!(produced.ledger.acked_records() <= 500);
         assert_eq!(produced.backlog_end, 0);
+    }
+
+    #[test]
+    fn producer_maximum_with_fewer_batches_than_partitions_takes_them_in_turn() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (partitions, records_max) = (8, 160);
+        let mut ledger = runtime.block_on(async {
+            let clock = Clock::start();
+            let driver = NullDriver::new(clock, partitions, 10_000, None).unwrap();
+            let plan = MaxPlan {
+                warmup_s: 0.0,
+                duration_s: 60.0,
+                partitions,
+                record_size_bytes: 64,
+                seed: 1,
+                batch_records: 1,
+                batches_in_flight: 5,
+                batches_in_flight_total: 3,
+                records_max,
+            };
+            produce_at_maximum(&driver, clock, plan, &Live::default()).await.unwrap().ledger
+        });
+        ledger.seal();
+        for partition in 0..partitions {
+            assert_eq!(ledger.end_offset(partition), 20, "partition {partition} has its share");
+        }
     }
 }

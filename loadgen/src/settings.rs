@@ -148,6 +148,7 @@ struct File {
     repeats: Option<u32>,
     seed: Option<u64>,
     disk_budget: Option<u64>,
+    memory_warm_mib: Option<u64>,
     schedule_delay_limit: Option<u64>,
     phases: Option<Vec<Phase>>,
     ceiling: Option<bool>,
@@ -186,6 +187,8 @@ pub struct Settings {
     pub partitions: u32,
     /// Batches in flight for each partition.
     pub max_in_flight: u32,
+    /// Batches in flight over all partitions, at most: no flag, experiments with many partitions set it.
+    pub batches_in_flight_total: u32,
     /// Streams or connections to each broker.
     pub streams: u32,
     /// Records per second of the constant-rate phase.
@@ -208,6 +211,8 @@ pub struct Settings {
     pub seed: u64,
     /// MiB one cell may write to all replicas together.
     pub disk_budget_mib: u64,
+    /// MiB of memory held until a maximum-throughput phase begins; 0 for none.
+    pub memory_warm_mib: u64,
     /// Schedule delay p99 above which a result is invalid.
     pub schedule_delay_limit_us: u64,
     /// Whether the ceiling is measured first.
@@ -237,6 +242,7 @@ impl Settings {
         // The number of brokers of a foreign cluster is asked for when it is reached; u16::MAX defers the check.
         let brokers = brokers_asked.unwrap_or(if bootstrap.is_some() { u16::MAX } else { 3 });
         let cells = plan::cells(&acks, &replication_factors, minimums.as_deref(), brokers)?;
+        let disk_budget_mib = flags.disk_budget.or(file.disk_budget).unwrap_or(6 * 1024);
         let mut set = Vec::new();
         for text in file.set.iter().chain(&flags.set) {
             let (name, value) =
@@ -287,6 +293,7 @@ impl Settings {
             batch_bytes: flags.batch_bytes.or(file.batch_bytes).unwrap_or(65_536),
             partitions: flags.partitions.or(file.partitions).unwrap_or(16),
             max_in_flight: flags.max_in_flight.or(file.max_in_flight).unwrap_or(4),
+            batches_in_flight_total: u32::MAX,
             streams: flags.streams.or(file.streams).unwrap_or(8),
             rate_records_s: flags.rate.or(file.rate).unwrap_or(1_000.0),
             linger_us: flags.linger.or(file.linger).unwrap_or(0),
@@ -297,7 +304,8 @@ impl Settings {
             warmup_s: flags.warmup.or(file.warmup).unwrap_or(1.0),
             repeats: flags.repeats.or(file.repeats).unwrap_or(1),
             seed: flags.seed.or(file.seed).unwrap_or(1),
-            disk_budget_mib: flags.disk_budget.or(file.disk_budget).unwrap_or(6 * 1024),
+            disk_budget_mib,
+            memory_warm_mib: flags.memory_warm_mib.or(file.memory_warm_mib).unwrap_or(disk_budget_mib),
             schedule_delay_limit_us: flags.schedule_delay_limit.or(file.schedule_delay_limit).unwrap_or(5_000),
             ceiling: !flags.no_ceiling && file.ceiling.unwrap_or(true),
             output: flags.output.or(file.output).unwrap_or_else(|| PathBuf::from("results")),

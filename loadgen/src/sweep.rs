@@ -11,12 +11,13 @@ use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
+use crate::ballast::Ballast;
 use crate::ceiling::{self, Ceilings};
 use crate::environment::{self, Environment};
 use crate::load::{self, Job, Moment};
 use crate::offsets;
 use crate::outcome::{Outcome, RunFacts};
-use crate::peers::warm;
+use crate::peers;
 use crate::plan::{Acks, Cell, Phase};
 use crate::producer::{Live, Produced};
 use crate::progress::Progress;
@@ -38,6 +39,8 @@ const TOPIC_READY_LIMIT: Duration = Duration::from_secs(20);
 const VERIFY_LIMIT: Duration = Duration::from_secs(12);
 /// Planned seconds around a phase: topic, drain, reading back, files.
 pub(crate) const PHASE_OVERHEAD_S: f64 = 2.0;
+/// MiB of memory that are taken in a second, as planned; a host that has to give them first is slower.
+pub(crate) const WARM_MIB_S: f64 = 3_000.0;
 
 /// One phase of one cell, once.
 pub(crate) struct Step {
@@ -60,7 +63,11 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     };
     let again: Vec<_> = ceiling_runs.iter().filter(|run| run.again).cloned().collect();
     let ceiling_count = ceiling_runs.len() + again.len();
-    let planned_s = ceiling_count as f64 * ceiling::RUN_S + steps.iter().map(|step| phase_s(step.phase)).sum::<f64>();
+    let measured_max = steps.iter().filter(|step| step.phase == Phase::Max).count();
+    let warmed = ceiling_runs.iter().chain(&again).filter(|run| run.throughput).count() + measured_max;
+    let planned_s = ceiling_count as f64 * ceiling::RUN_S
+        + steps.iter().map(|step| phase_s(step.phase)).sum::<f64>()
+        + warmed as f64 * settings.memory_warm_mib as f64 / WARM_MIB_S;
     let mut progress = Progress::new(ceiling_count + steps.len(), planned_s, json);
     progress.say(&format!(
         "{} cells, about {:.0} minutes; results go to {}",
@@ -79,14 +86,19 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
         ));
     }
 
+    let mut ballast = match measured_max {
+        0 => Ballast::new(PathBuf::new(), 0),
+        _ => Ballast::new(std::env::current_exe()?, settings.memory_warm_mib),
+    };
+    warm(&mut ballast, &progress).await;
     let mut ceilings = Ceilings::default();
-    measure_ceilings(&settings, &ceiling_runs, &mut ceilings, &mut progress).await;
+    measure_ceilings(&settings, &ceiling_runs, &mut ceilings, &mut ballast, &mut progress).await?;
     let target = Target::start(&settings).await?;
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
     let warmth = match settings.warm_records {
         0 => None,
-        records => Some(warm::warm(&target, std::slice::from_ref(&settings), records, &progress).await?),
+        records => Some(peers::warm::warm(&target, std::slice::from_ref(&settings), records, &progress).await?),
     };
     let facts = RunFacts {
         run_id: &run_id,
@@ -96,7 +108,7 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
         // Ordered Kafka connections of the producer: streams over QUIC, sockets over TCP.
         connections: Some(settings.streams * target.brokers),
     };
-    let manifest = |ceilings: &Ceilings| {
+    let manifest = |ceilings: &Ceilings, ballast: &Ballast| {
         serde_json::json!({
             "schema_version": 1,
             "run_id": run_id,
@@ -110,21 +122,22 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
             "warmth": warmth,
             "environment": environment,
             "ceilings": ceilings,
+            "memory_warm": ballast.report(),
         })
     };
     let mut outcomes: Vec<Outcome> = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         let topic = format!("load-{run_id}-{number}");
         progress.begin(&format!("{} {}", step.cell.title(), step.phase));
-        let outcome = run_step(&target, &settings, step, &topic, &progress).await?;
+        let outcome = run_step(&target, &settings, step, &topic, &mut ballast, &progress).await?;
         progress.end(phase_s(step.phase), &line(&outcome, &ceilings, &settings));
         outcomes.push(outcome);
-        report::write_run(&directory, &facts, &manifest(&ceilings), run_start, &outcomes)?;
+        report::write_run(&directory, &facts, &manifest(&ceilings, &ballast), run_start, &outcomes)?;
     }
     // The other half of the yardstick is measured without the brokers, as the first was.
     let brokers_ended = target.end().await;
-    measure_ceilings(&settings, &again, &mut ceilings, &mut progress).await;
-    report::write_run(&directory, &facts, &manifest(&ceilings), run_start, &outcomes)?;
+    measure_ceilings(&settings, &again, &mut ceilings, &mut ballast, &mut progress).await?;
+    report::write_run(&directory, &facts, &manifest(&ceilings, &ballast), run_start, &outcomes)?;
     progress.finish();
     brokers_ended?;
 
@@ -183,11 +196,12 @@ async fn measure_ceilings(
     settings: &Settings,
     runs: &[ceiling::CeilingRun],
     ceilings: &mut Ceilings,
+    ballast: &mut Ballast,
     progress: &mut Progress,
-) {
+) -> Result<()> {
     if !settings.ceiling {
         ceilings.missing = Some(ceiling::LEFT_OUT.to_owned());
-        return;
+        return Ok(());
     }
     let program = match ceiling::find_program() {
         Ok(program) => program,
@@ -195,11 +209,14 @@ async fn measure_ceilings(
             let sentence = format!("{error:#}");
             progress.say(&sentence);
             ceilings.missing = Some(sentence);
-            return;
+            return Ok(());
         }
     };
     for run in runs {
         progress.begin(&format!("ceiling {}", run.title));
+        if run.throughput {
+            ballast.release().await?;
+        }
         match ceiling::run(&program, run).await {
             Ok(report) => {
                 let result = match report.mode.as_str() {
@@ -216,6 +233,15 @@ async fn measure_ceilings(
                 ceilings.missing = Some(sentence);
             }
         }
+        warm(ballast, progress).await;
+    }
+    Ok(())
+}
+
+/// Takes the ballast, if it is not held, and says so when that fails.
+pub(crate) async fn warm(ballast: &mut Ballast, progress: &Progress) {
+    if let Some(sentence) = ballast.take().await {
+        progress.say(&sentence);
     }
 }
 
@@ -225,6 +251,7 @@ pub(crate) async fn run_step(
     settings: &Settings,
     step: &Step,
     topic: &str,
+    ballast: &mut Ballast,
     progress: &Progress,
 ) -> Result<Outcome> {
     let client = target.client()?;
@@ -246,11 +273,17 @@ pub(crate) async fn run_step(
         live: Arc::new(Live::default()),
         verify_limit: VERIFY_LIMIT,
     };
+    if step.phase == Phase::Max {
+        ballast.release().await?;
+    }
     let outcome = watch_step(target, &client, settings, step, job, progress).await;
     // The disk space of the next phase.
     if let Err(error) = admin.delete_topic(topic).await {
         progress.say(&format!("the topic of {} stays on disk: {error}", step.cell.title()));
+    } else if step.phase == Phase::Max {
+        target.wait_until_removed(topic).await;
     }
+    warm(ballast, progress).await;
     outcome
 }
 

@@ -1,6 +1,5 @@
 //! What is measured: a cluster of our own, or one that is there already.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,10 +9,12 @@ use minisr_cluster::{Cluster, ClusterOptions, Driver, FlushPolicy};
 
 use crate::settings::{Flush, Settings, TargetKind, TransportKind};
 
+/// How long a deleted topic's files are waited for. Whoever removes them later keeps their pages a little longer.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
+
 /// A reachable cluster.
 pub struct Target {
-    /// Shared where one cluster is reached in two ways.
-    cluster: Option<Arc<Cluster>>,
+    cluster: Option<Cluster>,
     transport: Transport,
     sasl: Option<SaslCredentials>,
     bootstrap: Vec<Address>,
@@ -32,19 +33,15 @@ impl Target {
     }
 
     async fn embed(settings: &Settings) -> Result<Target> {
-        let cluster = Arc::new(start_cluster(settings).await?);
-        Target::of(cluster, settings.transport, settings.streams)
-    }
-
-    /// One way to a cluster of our own.
-    pub fn of(cluster: Arc<Cluster>, transport: TransportKind, streams: u32) -> Result<Target> {
-        let (transport, addresses) = match transport {
+        let cluster = start_cluster(settings).await?;
+        let (transport, addresses) = match settings.transport {
             TransportKind::Quic => (quic(&cluster.ca_path())?, cluster.bootstrap_quic()),
             TransportKind::Tcp => (Transport::Tcp, cluster.bootstrap_tcp()),
         };
         let bootstrap = addresses.iter().map(|at| Address::new(at.ip().to_string(), at.port())).collect();
         let brokers = u32::try_from(cluster.ids().count())?;
-        Ok(Target { cluster: Some(cluster), transport, sasl: None, bootstrap, streams: streams as usize, brokers })
+        let streams = settings.streams as usize;
+        Ok(Target { cluster: Some(cluster), transport, sasl: None, bootstrap, streams, brokers })
     }
 
     async fn find(settings: &Settings, bootstrap: &[String]) -> Result<Target> {
@@ -89,15 +86,36 @@ impl Target {
         Ok(Admin::new(self.client()?))
     }
 
+    /// The embedded cluster, for what is done to its processes and files.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
     /// Process ids of the brokers of an embedded cluster.
     pub fn broker_pids(&self) -> Vec<u32> {
         let pids = self.cluster.iter().flat_map(|cluster| cluster.pids());
         pids.filter_map(|(_, pid)| u32::try_from(pid).ok()).collect()
     }
 
-    /// Ends an embedded cluster and removes what it wrote, unless another target shares it.
+    /// Waits until the brokers of an embedded cluster have removed a deleted topic's files, as far as that can be seen:
+    /// another cluster is believed.
+    pub async fn wait_until_removed(&self, topic: &str) {
+        let Some(cluster) = &self.cluster else { return };
+        let directories: Vec<_> = cluster.ids().map(|id| cluster.data_dir(id)).collect();
+        let prefix = format!("{topic}-");
+        let is_left = |directory: &std::path::PathBuf| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with(&prefix))
+        };
+        let deadline = tokio::time::Instant::now() + REMOVAL_LIMIT;
+        while tokio::time::Instant::now() < deadline && directories.iter().any(is_left) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends an embedded cluster and removes what it wrote.
     pub async fn end(self) -> Result<()> {
-        match self.cluster.and_then(Arc::into_inner) {
+        match self.cluster {
             Some(cluster) => cluster.destroy().await.context("the embedded cluster could not be removed"),
             None => Ok(()),
         }
@@ -118,7 +136,7 @@ impl Connector {
 }
 
 /// Starts a cluster of the kind that the settings name, in a temporary directory.
-pub async fn start_cluster(settings: &Settings) -> Result<Cluster> {
+async fn start_cluster(settings: &Settings) -> Result<Cluster> {
     let mut options = ClusterOptions::new(usize::from(settings.brokers));
     options.driver = match settings.target {
         TargetKind::Kafka => Driver::Kafka,
@@ -129,6 +147,8 @@ pub async fn start_cluster(settings: &Settings) -> Result<Cluster> {
         Flush::Interval => FlushPolicy::Interval,
         Flush::Commit => FlushPolicy::Commit,
     });
+    // Like is compared with like: a ceiling over TCP is plaintext on every hop, and so is Kafka by default.
+    options.insecure_peers = options.driver == Driver::Minisr && settings.transport == TransportKind::Tcp;
     for (name, value) in &settings.set {
         options = options.set(name, value);
     }

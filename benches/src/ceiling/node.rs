@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use super::link::{Acceptor, Connector, Receiver, Sender};
 use super::log_file::LogFile;
-use super::options::Options;
+use super::options::{Mode, Options};
 
 /// Bytes of an acknowledgement.
 pub(crate) const ACK_BYTES: usize = 16;
@@ -60,6 +60,10 @@ async fn serve(options: &Options, node: &NodeOptions) -> Result<()> {
     let mut streams = tokio::task::JoinSet::new();
     for _ in 0..options.stream_count() {
         let (ack_sender, receiver) = acceptor.accept().await?;
+        if options.mode == Mode::Receive {
+            streams.spawn(send_without_end(frame_bytes, receiver, ack_sender));
+            continue;
+        }
         let mut copies = Vec::new();
         for follower in &followers {
             copies.push(follower.open().await?);
@@ -69,6 +73,22 @@ async fn serve(options: &Options, node: &NodeOptions) -> Result<()> {
     // A peer that goes away ends the run; it is no error of this node.
     while streams.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Sends frames from memory, once it is asked, until the peer takes no more.
+async fn send_without_end(frame_bytes: usize, mut receiver: Receiver, mut sender: Sender) -> Result<()> {
+    if receiver.frame(ACK_BYTES).await?.is_none() {
+        return Ok(());
+    }
+    let frame = sample_frame(frame_bytes);
+    loop {
+        sender.send(frame.clone()).await?;
+    }
+}
+
+/// Bytes that do not compress and are not zero, since a page of zeros could be treated in a special way.
+pub(crate) fn sample_frame(frame_bytes: usize) -> Bytes {
+    (0..frame_bytes).map(|index| (index * 131 % 251) as u8).collect::<Vec<u8>>().into()
 }
 
 /// Writes each frame and hands it on; acknowledgements go back from a task of their own, so that frames pipeline.

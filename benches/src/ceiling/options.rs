@@ -26,6 +26,8 @@ pub enum Mode {
     Throughput,
     /// One frame at a time on one stream: the round trip through all hops.
     PingPong,
+    /// The node sends from memory and the producer only takes: what a consumer could read at most.
+    Receive,
 }
 
 /// The tokio runtime of every process.
@@ -118,7 +120,7 @@ impl Options {
     /// Bytes of one frame.
     pub fn frame_bytes(&self) -> usize {
         self.batch_bytes.unwrap_or(match self.mode {
-            Mode::Throughput => 64 * 1024,
+            Mode::Throughput | Mode::Receive => 64 * 1024,
             Mode::PingPong => 1024,
         })
     }
@@ -126,7 +128,7 @@ impl Options {
     /// Frames in flight over all streams.
     pub fn frames_in_flight(&self) -> usize {
         self.in_flight.unwrap_or(match self.mode {
-            Mode::Throughput => 64,
+            Mode::Throughput | Mode::Receive => 64,
             Mode::PingPong => 1,
         })
     }
@@ -134,7 +136,7 @@ impl Options {
     /// Streams, never more than there are frames in flight.
     pub fn stream_count(&self) -> usize {
         let streams = self.streams.unwrap_or(match self.mode {
-            Mode::Throughput => 8,
+            Mode::Throughput | Mode::Receive => 8,
             Mode::PingPong => 1,
         });
         streams.min(self.frames_in_flight())
@@ -158,6 +160,9 @@ impl Options {
             return refuse(
                 "--replication-factor must be 1, 2 or 3: the ceiling has one leader and at most two followers",
             );
+        }
+        if self.mode == Mode::Receive && self.replication_factor != 1 {
+            return refuse("--mode receive has one hop: --replication-factor must be 1");
         }
         if !(16..=16 * 1024 * 1024).contains(&self.frame_bytes()) {
             return refuse("--batch-bytes must be between 16 and 16777216");

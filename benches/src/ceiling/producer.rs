@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use tokio::sync::Semaphore;
 
 use super::link::{Connector, Receiver, Sender};
-use super::node::ACK_BYTES;
-use super::options::Options;
+use super::node::{ACK_BYTES, sample_frame};
+use super::options::{Mode, Options};
 
 /// Length of the intervals whose throughput shows the spread within a run.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
@@ -65,12 +65,15 @@ pub(crate) async fn produce(
             frames_by_interval: vec![0; intervals],
         },
     }));
-    // Bytes that do not compress and are not zero, since a page of zeros could be treated in a special way.
-    let frame: Bytes = (0..options.frame_bytes()).map(|index| (index * 131 % 251) as u8).collect::<Vec<u8>>().into();
+    let frame = sample_frame(options.frame_bytes());
 
     let mut streams = tokio::task::JoinSet::new();
     for stream in 0..options.stream_count() {
         let (sender, receiver) = connector.open().await?;
+        if options.mode == Mode::Receive {
+            streams.spawn(take_frames(options.frame_bytes(), end, sender, receiver, tally.clone()));
+            continue;
+        }
         let pace = Pace { interval: options.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)), end };
         streams.spawn(drive_stream(options.window_of(stream), frame.clone(), pace, sender, receiver, tally.clone()));
     }
@@ -124,6 +127,25 @@ async fn drive_stream(
     }
     sender.finish().await?;
     acks.await?
+}
+
+/// Asks the node to send and takes what comes. A frame's time is counted from the frame before it.
+async fn take_frames(
+    frame_bytes: usize,
+    end: Instant,
+    mut sender: Sender,
+    mut receiver: Receiver,
+    tally: Arc<Mutex<Tally>>,
+) -> Result<()> {
+    sender.send(Bytes::from_static(&[0; ACK_BYTES])).await?;
+    let mut before = Instant::now();
+    while before < end {
+        receiver.frame(frame_bytes).await?.context("the node stopped sending")?;
+        let now = Instant::now();
+        tally.lock().expect("no task panicked").record(before, now);
+        before = now;
+    }
+    Ok(())
 }
 
 async fn take_acks(

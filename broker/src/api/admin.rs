@@ -16,7 +16,7 @@ use minisr_wire::messages::{
 use minisr_wire::{ErrorCode, RequestHead, StrBytes};
 
 use super::error_code::{self, NamedBy};
-use super::{Context, Session, encode, promise_task};
+use super::{Context, Session, encode, promise_task, topic_configs};
 use crate::control_handle::ProposeError;
 use crate::limits;
 use crate::transport::connection::{Closed, Handled};
@@ -79,6 +79,7 @@ fn creation_command(context: &Context, topic: &CreatableTopic) -> Result<Command
         let Some(value) = &config.value else {
             return Err((ErrorCode::INVALID_CONFIG, format!("{} has no value", config.name)));
         };
+        topic_configs::check(&config.name, value)?;
         configs.insert(config.name.as_str().to_owned(), value.as_str().to_owned());
     }
     Ok(creation(context, &topic.name, assignment, configs))

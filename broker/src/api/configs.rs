@@ -1,6 +1,6 @@
 //! IncrementalAlterConfigs and DescribeConfigs, for topics and for what of a broker can be changed while it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use minisr_logic::BrokerId;
@@ -16,7 +16,7 @@ use minisr_wire::{ErrorCode, RequestHead, StrBytes};
 
 use super::admin::{Refusal, propose, time_max};
 use super::error_code::{self, NamedBy};
-use super::{Context, Session, encode, promise_task, reply};
+use super::{Context, Session, encode, promise_task, reply, topic_configs};
 use crate::limits;
 use crate::transport::connection::{Closed, Handled};
 
@@ -60,7 +60,12 @@ pub(super) fn alter(
 async fn alter_one(context: &Context, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Refusal> {
     let changes = resource.configs.iter().map(change).collect::<Result<BTreeMap<_, _>, Refusal>>()?;
     let command = match named(&context.image(), resource.resource_type, &resource.resource_name)? {
-        Resource::Topic(topic) => Command::AlterTopicConfigs { topic_id: topic.id, changes },
+        Resource::Topic(topic) => {
+            // What is taken back need not be known: it may be of an earlier version.
+            let mut set = changes.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+            set.try_for_each(|(name, value)| topic_configs::check(name, value))?;
+            Command::AlterTopicConfigs { topic_id: topic.id, changes }
+        }
         Resource::Broker(broker) => Command::AlterBrokerConfigs { broker, changes },
     };
     if validate_only {
@@ -111,7 +116,10 @@ pub(super) fn describe(
     request: &DescribeConfigsRequest,
 ) -> Result<Handled, Closed> {
     let image = session.context.image();
-    let results = request.resources.iter().map(|asked| {
+    // Each is described once, however often it is named: an answer must not be larger by orders than its question.
+    let mut seen = BTreeSet::new();
+    let named_once = request.resources.iter().filter(|it| seen.insert((it.resource_type, &it.resource_name)));
+    let results = named_once.map(|asked| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(asked.resource_type)
             .with_resource_name(asked.resource_name.clone());
@@ -156,9 +164,10 @@ fn values(
             }
         }
     }
+    // As in Kafka an empty list of keys asks for everything, like null.
     let is_asked = |name: &str| match &asked.configuration_keys {
-        Some(keys) => keys.iter().any(|key| key.as_str() == name),
-        None => true,
+        Some(keys) if !keys.is_empty() => keys.iter().any(|key| key.as_str() == name),
+        _ => true,
     };
     let describe = |(name, (value, source)): (String, (String, i8))| {
         DescribeConfigsResourceResult::default()

@@ -2,7 +2,7 @@
 //!
 //! Naming an unknown topic creates it when both the broker's settings and the request allow that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use minisr_logic::metadata::{Image, Partition, Registration, Topic, validate_top
 use minisr_logic::{BrokerId, TopicId};
 use minisr_wire::isr_report::REQUEST_TAG;
 use minisr_wire::messages::describe_cluster_response::DescribeClusterBroker;
+use minisr_wire::messages::metadata_request::MetadataRequestTopic;
 use minisr_wire::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -71,6 +72,7 @@ struct Asked {
     wants_isr_reports: bool,
 }
 
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum TopicNamed {
     Name(String),
     Id(TopicId),
@@ -79,12 +81,15 @@ enum TopicNamed {
 impl Asked {
     fn from_request(head: &RequestHead, request: MetadataRequest) -> Self {
         let version = head.api_version;
-        let named = |topics: Vec<minisr_wire::messages::metadata_request::MetadataRequestTopic>| {
-            let one = |topic: minisr_wire::messages::metadata_request::MetadataRequestTopic| match topic.name {
+        let named = |topics: Vec<MetadataRequestTopic>| {
+            let one = |topic: MetadataRequestTopic| match topic.name {
                 Some(name) => TopicNamed::Name(name.as_str().to_owned()),
                 None => TopicNamed::Id(TopicId(topic.topic_id.as_u128())),
             };
-            topics.into_iter().map(one).collect::<Vec<_>>()
+            // As in Kafka each is described once, however often it is named: an answer must not be larger by orders
+            // than its question.
+            let mut seen = BTreeSet::new();
+            topics.into_iter().map(one).filter(|topic| seen.insert(topic.clone())).collect::<Vec<_>>()
         };
         let wants_isr_reports = request.unknown_tagged_fields.contains_key(&REQUEST_TAG);
         let topics = match request.topics {

@@ -1,13 +1,15 @@
 //! Produce: the whole life of a request, top to bottom.
 //!
 //! The batches are checked and handed to the shard as they lie in the request's frame; nobody parses or copies
-//! records. All batches of one request go into one step of the shard, so they wake each follower once and share one
+//! records. For that the frame is cut up where the batches are, once nobody else looks at it: each batch is then a buffer
+//! that the shard may stamp in place. All batches of one request go into one step of the shard, so they wake each follower once and share one
 //! flush. The request's timeout is kept by the shard.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::rc::Rc;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, BytesMut};
 use minisr_logic::metadata::{Image, Topic};
 use minisr_logic::{BrokerId, TopicPartition};
 use minisr_replica::{Acks, Append, BatchSummary, ProducerBatch};
@@ -24,7 +26,12 @@ use crate::limits;
 use crate::shard::{AppendResult, wall_clock_ms};
 use crate::transport::connection::{Closed, Frame, Handled};
 
-pub(super) fn handle(session: &Session, head: &RequestHead, request: ProduceRequest) -> Result<Handled, Closed> {
+pub(super) fn handle(
+    session: &Session,
+    head: &RequestHead,
+    request: ProduceRequest,
+    frame: Bytes,
+) -> Result<Handled, Closed> {
     let context = &session.context;
     let acks = match request.acks {
         0 => Some(Acks::None),
@@ -34,16 +41,17 @@ pub(super) fn handle(session: &Session, head: &RequestHead, request: ProduceRequ
     };
     let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0).min(limits::PRODUCE_TIMEOUT_MS_MAX);
 
-    let (reply, batches) = check(session, head, request, acks);
+    let (reply, accepted) = check(session, head, request, &frame, acks);
     let acks = acks.unwrap_or(Acks::None);
-    let append_batches = |index: usize, ticket| {
-        let Accepted { partition, ref batch, summary } = batches[index];
-        Append { ticket, partition, batch: batch.clone(), summary, acks, timeout_ms }
+    context.metrics.batches_appended.add(accepted.len() as u64);
+    context.metrics.appended_bytes.add(accepted.iter().map(|accepted| accepted.batch.len() as u64).sum());
+    let mut batches = cut(frame, accepted.iter().map(|accepted| accepted.batch.clone()));
+    let append_batch = |index: usize, ticket| {
+        let Accepted { partition, summary, .. } = accepted[index];
+        let batch = std::mem::take(&mut batches[index]);
+        Append { ticket, partition, batch, summary, acks, timeout_ms }
     };
-    context.metrics.batches_appended.add(batches.len() as u64);
-    context.metrics.appended_bytes.add(batches.iter().map(|accepted| accepted.batch.len() as u64).sum());
-    let appends = context.shard.append(batches.len(), append_batches);
-    drop(batches);
+    let appends = context.shard.append(accepted.len(), append_batch);
 
     match appends.take_if_done() {
         Some(results) if reply.expects_none => reply.close_if_failed(&results),
@@ -61,8 +69,30 @@ pub(super) fn handle(session: &Session, head: &RequestHead, request: ProduceRequ
 /// A batch that may be appended, as far as can be told without its partition's log.
 struct Accepted {
     partition: TopicPartition,
-    batch: Bytes,
+    /// Where it lies in the frame.
+    batch: Range<usize>,
     summary: BatchSummary,
+}
+
+/// Takes the batches, which lie one behind the other, out of their frame: without a copy when this is its only holder, as
+/// it is unless the frame is a small one that came together with others.
+fn cut(frame: Bytes, batches: impl Iterator<Item = Range<usize>>) -> Vec<BytesMut> {
+    let mut rest = frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    let mut at = 0;
+    let mut take = |range: Range<usize>| {
+        rest.advance(range.start - at);
+        at = range.end;
+        rest.split_to(range.len())
+    };
+    batches.map(&mut take).collect()
+}
+
+/// Where `part` lies in `frame`, of which it is a slice: decoding shares records and does not copy them.
+fn place_in(frame: &Bytes, part: &Bytes) -> Range<usize> {
+    let start = (part.as_ptr() as usize).wrapping_sub(frame.as_ptr() as usize);
+    let range = start..start.wrapping_add(part.len());
+    assert!(range.start <= range.end && range.end <= frame.len(), "decoded records are a slice of their frame");
+    range
 }
 
 /// What is known of a partition's answer before the shard is asked.
@@ -82,7 +112,13 @@ struct Reply {
 }
 
 /// Everything that can be refused by looking at the request, the settings and the metadata.
-fn check(session: &Session, head: &RequestHead, request: ProduceRequest, acks: Option<Acks>) -> (Reply, Vec<Accepted>) {
+fn check(
+    session: &Session,
+    head: &RequestHead,
+    request: ProduceRequest,
+    frame: &Bytes,
+    acks: Option<Acks>,
+) -> (Reply, Vec<Accepted>) {
     let context = &session.context;
     let image = context.image();
     let now_ms = wall_clock_ms();
@@ -107,7 +143,7 @@ fn check(session: &Session, head: &RequestHead, request: ProduceRequest, acks: O
                     match check_batch(&context.settings, topic, &batch, head.api_version, now_ms) {
                         Ok(summary) => {
                             let partition = TopicPartition { topic: topic.id, partition: index };
-                            batches.push(Accepted { partition, batch, summary });
+                            batches.push(Accepted { partition, batch: place_in(frame, &batch), summary });
                             Decided::ByShard(batches.len() - 1)
                         }
                         Err((code, reason)) => Decided::Refused(code, reason),
@@ -116,7 +152,8 @@ fn check(session: &Session, head: &RequestHead, request: ProduceRequest, acks: O
             };
             partitions.push((index, decided));
         }
-        topics.push((topic_data.name, partitions));
+        // A name of its own: the decoded one shares the frame.
+        topics.push((TopicName(StrBytes::from_string(topic_data.name.to_string())), partitions));
     }
     let expects_none = request.acks == 0;
     (Reply { head: head.clone(), listener: session.peer.listener, expects_none, topics }, batches)

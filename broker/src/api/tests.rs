@@ -268,6 +268,16 @@ fn unknown_topics_are_named_by_kafkas_codes() {
 }
 
 #[test]
+fn metadata_describes_a_topic_once_however_often_it_is_named() {
+    run(|broker| {
+        let named =
+            metadata_request::MetadataRequestTopic::default().with_name(Some(TopicName("nowhere".to_owned().into())));
+        let answer = broker.answer(&MetadataRequest::default().with_topics(Some(vec![named; 1_000])), 12);
+        assert_eq!(answer.topics.len(), 1);
+    });
+}
+
+#[test]
 fn produce_with_odd_acks_or_to_an_unknown_topic_is_refused_and_acks_0_closes() {
     run(|broker| {
         let data = produce_request::PartitionProduceData::default().with_records(Some(Bytes::from_static(b"x")));

@@ -95,14 +95,22 @@ impl Settings {
             }
             Some(_) => {}
         }
-        match self.inter_broker_transport {
-            InterBrokerTransport::Quic if self.listener(Protocol::Quic).is_none() => {
+        if self.insecure_peers && self.inter_broker_transport != InterBrokerTransport::Tcp {
+            return Err(ConfigError::InsecurePeers { needs: "inter.broker.transport=tcp" });
+        }
+        if self.listener(self.inter_broker_listener()).is_some() {
+            return self.check_advertised();
+        }
+        match (self.inter_broker_transport, self.insecure_peers) {
+            (InterBrokerTransport::Quic, _) => {
                 invalid(written(), "a list with a QUIC listener, since inter.broker.transport=quic")
             }
-            InterBrokerTransport::Tcp if self.listener(Protocol::Ssl).is_none() => {
+            (InterBrokerTransport::Tcp, false) => {
                 invalid(written(), "a list with an SSL listener, since inter.broker.transport=tcp")
             }
-            _ => self.check_advertised(),
+            (InterBrokerTransport::Tcp, true) => {
+                Err(ConfigError::InsecurePeers { needs: "a PLAINTEXT listener in listeners" })
+            }
         }
     }
 

@@ -32,7 +32,7 @@ pub enum FlushPolicy {
 pub enum InterBrokerTransport {
     /// QUIC with mutual TLS.
     Quic,
-    /// TCP with mutual TLS.
+    /// TCP with mutual TLS, or plaintext with `--insecure-peers`.
     Tcp,
 }
 
@@ -83,6 +83,12 @@ pub enum ConfigError {
         /// What it may be.
         allowed: String,
     },
+    /// A flag that the settings contradict.
+    #[error("--insecure-peers is for replication over plaintext TCP: it needs {needs}")]
+    InsecurePeers {
+        /// What is missing.
+        needs: &'static str,
+    },
     /// A value out of range.
     #[error("setting {name}={value} is invalid: it must be {allowed}")]
     Invalid {
@@ -96,17 +102,21 @@ pub enum ConfigError {
 }
 
 impl Settings {
-    /// Reads `file`, lets `overrides` (`--set`) win over it, and checks the whole.
+    /// Reads `file`, lets `overrides` (`--set`) win over it, and checks the whole, `--insecure-peers` included.
     ///
     /// # Errors
     /// The first thing that is wrong, as one sentence.
-    pub fn load(file: Option<&Path>, overrides: &[(String, String)]) -> Result<Self, ConfigError> {
+    pub fn load(
+        file: Option<&Path>,
+        overrides: &[(String, String)],
+        insecure_peers: bool,
+    ) -> Result<Self, ConfigError> {
         let mut values = match file {
             Some(path) => read_properties(path)?,
             None => BTreeMap::new(),
         };
         values.extend(overrides.iter().cloned());
-        Self::from_values(&values)
+        Self::from_values_and_flag(&values, insecure_peers)
     }
 
     /// Parses and checks settings given as name and value.
@@ -114,11 +124,25 @@ impl Settings {
     /// # Errors
     /// The first thing that is wrong, as one sentence.
     pub fn from_values(values: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        Self::from_values_and_flag(values, false)
+    }
+
+    fn from_values_and_flag(values: &BTreeMap<String, String>, insecure_peers: bool) -> Result<Self, ConfigError> {
         let mut values = values.clone();
         let notes = aliases::resolve(&mut values)?;
-        let settings = Self { notes, ..Self::parse(&values)? };
+        let settings = Self { notes, insecure_peers, ..Self::parse(&values)? };
         settings.check()?;
         Ok(settings)
+    }
+
+    /// The listener of the leader that replica fetches go to.
+    #[must_use]
+    pub const fn inter_broker_listener(&self) -> Protocol {
+        match (self.inter_broker_transport, self.insecure_peers) {
+            (InterBrokerTransport::Quic, _) => Protocol::Quic,
+            (InterBrokerTransport::Tcp, false) => Protocol::Ssl,
+            (InterBrokerTransport::Tcp, true) => Protocol::Plaintext,
+        }
     }
 
     /// The listener that speaks `protocol`, if there is one.

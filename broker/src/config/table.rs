@@ -34,6 +34,9 @@ macro_rules! settings {
             pub peer_addresses: BTreeMap<BrokerId, HostPort>,
             /// `--controller-address`: where a peer's CONTROLLER listener is dialed instead of where it is.
             pub controller_addresses: BTreeMap<BrokerId, HostPort>,
+            /// `--insecure-peers`: peers speak plaintext TCP and prove nothing. A flag and no setting, so that no file
+            /// hides it.
+            pub insecure_peers: bool,
             /// What obsolete names among the settings were taken for: sentences for the log.
             pub notes: Vec<String>,
         }
@@ -49,6 +52,7 @@ macro_rules! settings {
                     $( $field: one($name, values, $default, &$kind)?, )*
                     peer_addresses: BTreeMap::new(),
                     controller_addresses: BTreeMap::new(),
+                    insecure_peers: false,
                     notes: Vec::new(),
                 })
             }

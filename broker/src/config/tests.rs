@@ -69,6 +69,24 @@ fn contradictions_between_settings_are_refused() {
 }
 
 #[test]
+fn insecure_peers_are_peers_over_plaintext_tcp_and_nothing_else() {
+    let with_flag = |changes: &[(&str, &str)]| {
+        let mut values = base();
+        values.extend(changes.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+        Settings::from_values_and_flag(&values, true)
+    };
+    let over_quic = with_flag(&[]).expect_err("the transport is QUIC").to_string();
+    assert!(over_quic.contains("inter.broker.transport=tcp"), "{over_quic}");
+    let tcp = ("inter.broker.transport", "tcp");
+    let nowhere = with_flag(&[tcp, ("listeners", "QUIC://127.0.0.1:0,CONTROLLER://127.0.0.1:2")]);
+    assert!(nowhere.expect_err("no plaintext listener").to_string().contains("PLAINTEXT"));
+    let plain = ("listeners", "PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:2");
+    assert_eq!(with_flag(&[tcp, plain]).expect("valid").inter_broker_listener(), Protocol::Plaintext);
+    // Without the flag the same settings want TLS.
+    assert!(with(&[tcp, plain]).expect_err("no SSL listener").to_string().contains("SSL"));
+}
+
+#[test]
 fn missing_settings_are_named() {
     let mut values = base();
     values.remove("log.dirs");

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use super::isr;
 use crate::api::FLUSHED_OFFSET_TAG;
 use crate::api::error_code;
-use crate::config::{InterBrokerTransport, Protocol, Settings};
+use crate::config::{Protocol, Settings};
 use crate::control_handle::ControlHandle;
 use crate::shard::{Peers, SendFetch, ShardHandle};
 
@@ -53,16 +53,13 @@ struct Links {
 }
 
 impl PeerLinks {
-    /// Dials with this broker's own certificate, on the transport of the settings.
+    /// Dials on the transport of the settings, with this broker's own certificate unless peers are insecure.
     #[must_use]
     pub fn new(settings: &Settings, dialer: Dialer, control: ControlHandle) -> Self {
         let overrides = settings.peer_addresses.iter();
         let links = Links {
             dialer,
-            listener: match settings.inter_broker_transport {
-                InterBrokerTransport::Quic => Protocol::Quic,
-                InterBrokerTransport::Tcp => Protocol::Ssl,
-            },
+            listener: settings.inter_broker_listener(),
             overrides: overrides.map(|(id, at)| (*id, Address::new(at.host.clone(), at.port))).collect(),
             answer_time_max: Duration::from_millis(settings.replica_socket_timeout_ms),
             client_id: format!("broker-{}-fetcher", settings.node_id),

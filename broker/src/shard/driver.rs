@@ -21,7 +21,7 @@ use minisr_storage::disk::real::RealDisk;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use super::flusher::{Flusher, Synced};
+use super::flusher::{Flusher, SyncCounts, Synced};
 use super::waiting::{Appends, FetchShared, Fetching, Waiters};
 
 /// Where the shard's own requests go.
@@ -98,6 +98,12 @@ impl ShardHandle {
         tokio::task::spawn_local(feed_time(handle.clone()));
         handle.step([Event::Image(image)]);
         Ok(handle)
+    }
+
+    /// What the flusher was asked to do.
+    #[must_use]
+    pub fn sync_counts(&self) -> SyncCounts {
+        self.0.flusher.counts()
     }
 
     /// The newest image that the shard has seen.

@@ -4,6 +4,7 @@
 //! written while a round runs shares the next one (group commit). This thread only calls `fdatasync`; the data thread
 //! never waits for the disk.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::mpsc;
 use std::thread;
@@ -28,6 +29,16 @@ pub(super) struct Synced {
 #[derive(Debug)]
 pub(super) struct Flusher {
     rounds: mpsc::Sender<Round>,
+    counts: Cell<SyncCounts>,
+}
+
+/// What was handed to the flusher so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SyncCounts {
+    /// Rounds.
+    pub rounds: u64,
+    /// Files and directories in them: calls of `fdatasync` or `fsync`.
+    pub files: u64,
 }
 
 impl Flusher {
@@ -44,11 +55,17 @@ impl Flusher {
                 }
             }
         })?;
-        Ok((Self { rounds }, results))
+        Ok((Self { rounds, counts: Cell::default() }, results))
     }
 
     pub(super) fn sync(&self, round: u64, files: Vec<RealSync>) {
+        let SyncCounts { rounds, files: synced } = self.counts.get();
+        self.counts.set(SyncCounts { rounds: rounds + 1, files: synced + files.len() as u64 });
         assert!(self.rounds.send(Round { round, files }).is_ok(), "the flusher thread ended, so nothing can be stored");
+    }
+
+    pub(super) fn counts(&self) -> SyncCounts {
+        self.counts.get()
     }
 }
 

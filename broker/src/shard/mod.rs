@@ -15,4 +15,5 @@ mod flusher;
 mod waiting;
 
 pub use driver::{Peers, SendFetch, ShardHandle, wall_clock_ms};
+pub use flusher::SyncCounts;
 pub use waiting::{AppendResult, Appends, Fetching};

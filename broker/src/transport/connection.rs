@@ -24,7 +24,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use minisr_wire::frame::{FrameError, FrameSplitter, LENGTH_BYTES};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -438,106 +439,70 @@ impl Gathered<'_> {
     }
 }
 
-/// Cuts the byte stream into frames.
+/// Reads the byte stream frame by frame, and watches how long each takes.
 struct FrameReader<R> {
     reader: R,
     limits: Limits,
-    /// Bytes received and not yet handed out; begins at a frame's length prefix.
-    buffer: BytesMut,
+    frames: FrameSplitter,
     /// When the first byte of the frame under way came, or when the last frame was complete.
     since: Instant,
     /// One timer for the life of the connection, re-armed only when it fires: frames come far more often.
     check: Pin<Box<tokio::time::Sleep>>,
 }
 
-const PREFIX_LEN: usize = 4;
-
-/// A buffer with less room than this left is not worth a read.
-const READ_MIN_BYTES: usize = 512;
-
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn new(reader: R, limits: Limits) -> Self {
         let now = Instant::now();
-        let first_check = limits.idle_time_max.min(limits.frame_time_max);
-        Self { reader, limits, buffer: BytesMut::new(), since: now, check: Box::pin(tokio::time::sleep(first_check)) }
+        let first_check = limits.frame_time_max.min(limits.idle_time_max);
+        let frames = FrameSplitter::new(limits.frame_bytes_max, limits::FRAME_BYTES_TRUSTED);
+        Self { reader, limits, frames, since: now, check: Box::pin(tokio::time::sleep(first_check)) }
     }
 
     /// The next frame without its prefix; `None` when the peer closed between two frames. Cancelling loses nothing.
     async fn next(&mut self, replies: &Replies) -> Result<Option<Bytes>, Closed> {
         loop {
-            let announced = self.announced()?;
-            let wanted = announced.map_or(PREFIX_LEN, |len| PREFIX_LEN + len);
-            if announced.is_some() && self.buffer.len() >= wanted {
-                let mut frame = self.buffer.split_to(wanted);
-                frame.advance(PREFIX_LEN);
+            if let Some(frame) = self.frames.next_frame().map_err(|error| self.oversized(error))? {
                 self.since = Instant::now();
-                return Ok(Some(frame.freeze()));
+                return Ok(Some(frame));
             }
-            let read_max = self.make_room(announced.is_some().then_some(wanted));
-            let was_empty = self.buffer.is_empty();
+            let announced = self.frames.announced_bytes().map_err(|error| self.oversized(error))?;
+            let was_empty = self.frames.pending_bytes() == 0;
             let read = tokio::select! {
                 biased;
-                read = read_some(&mut self.reader, &mut self.buffer, read_max) => read,
+                read = read_some(&mut self.reader, &mut self.frames) => read,
                 () = &mut self.check => {
                     self.check_time(announced, replies)?;
                     continue;
                 }
             };
-            match read {
-                Ok(0) if self.buffer.is_empty() => return Ok(None),
-                Ok(0) => return Err(Closed::Truncated { received: self.buffer.len(), announced: wanted }),
-                Ok(_) if was_empty => self.since = Instant::now(),
-                Ok(_) => {}
-                Err(error) => return Err(Closed::Lost(error)),
+            match (read, self.frames.pending_bytes()) {
+                (Ok(0), 0) => return Ok(None),
+                (Ok(0), received) => {
+                    return Err(Closed::Truncated { received, announced: LENGTH_BYTES + announced.unwrap_or(0) });
+                }
+                (Ok(_), _) if was_empty => self.since = Instant::now(),
+                (Ok(_), _) => {}
+                (Err(error), _) => return Err(Closed::Lost(error)),
             }
         }
     }
 
-    /// The length of the frame under way, once its prefix is there.
-    fn announced(&self) -> Result<Option<usize>, Closed> {
-        let Some(prefix) = self.buffer.first_chunk::<PREFIX_LEN>() else { return Ok(None) };
-        let announced = i32::from_be_bytes(*prefix);
-        match usize::try_from(announced) {
-            Ok(len) if len <= self.limits.frame_bytes_max => Ok(Some(len)),
-            _ => Err(Closed::Oversized { announced, max: self.limits.frame_bytes_max }),
-        }
-    }
-
-    /// Makes room in the buffer and says how much to read at most. When the frame's end is known and far, not a byte
-    /// more than the frame is read, so that the next frame begins in a buffer of its own and is not copied there.
-    fn make_room(&mut self, wanted: Option<usize>) -> usize {
-        let received = self.buffer.len();
-        let wanted = wanted.unwrap_or(PREFIX_LEN);
-        if wanted <= limits::READ_AHEAD_BYTES {
-            if self.buffer.capacity() < wanted.max(READ_MIN_BYTES) {
-                self.move_to_buffer_of(limits::READ_AHEAD_BYTES);
-            }
-            return self.buffer.capacity() - received;
-        }
-        let trusted = wanted.min(limits::FRAME_BYTES_TRUSTED);
-        if self.buffer.capacity() < trusted {
-            self.move_to_buffer_of(trusted);
-        } else if self.buffer.capacity() == received {
-            self.move_to_buffer_of(wanted.min(2 * received));
-        }
-        wanted.min(self.buffer.capacity()) - received
-    }
-
-    /// `BytesMut::reserve` would remember how large the buffer once was; here the size is exact.
-    fn move_to_buffer_of(&mut self, capacity: usize) {
-        let mut fresh = BytesMut::with_capacity(capacity);
-        fresh.extend_from_slice(&self.buffer);
-        self.buffer = fresh;
+    fn oversized(&self, error: FrameError) -> Closed {
+        let announced = match error {
+            FrameError::Negative { length } => length,
+            FrameError::Oversized { length, .. } => i32::try_from(length).unwrap_or(i32::MAX),
+        };
+        Closed::Oversized { announced, max: self.limits.frame_bytes_max }
     }
 
     fn check_time(&mut self, announced: Option<usize>, replies: &Replies) -> Result<(), Closed> {
         let now = Instant::now();
-        let received = self.buffer.len();
+        let received = self.frames.pending_bytes();
         if received > 0 {
             let elapsed = now - self.since;
             let allowed = time_for(self.limits.frame_time_max, announced.unwrap_or(0));
             if elapsed >= allowed {
-                let announced = PREFIX_LEN + announced.unwrap_or(0);
+                let announced = LENGTH_BYTES + announced.unwrap_or(0);
                 return Err(Closed::Slow { received, announced, elapsed_ms: elapsed.as_millis() as u64 });
             }
             self.check.as_mut().reset(self.since + allowed);
@@ -559,8 +524,8 @@ fn time_for(base: Duration, bytes: usize) -> Duration {
     base + limits::FRAME_TIME_PER_MIB * u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
 }
 
-async fn read_some<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut, max: usize) -> io::Result<usize> {
-    reader.read_buf(&mut buffer.limit(max)).await
+async fn read_some<R: AsyncRead + Unpin>(reader: &mut R, frames: &mut FrameSplitter) -> io::Result<usize> {
+    reader.read_buf(&mut frames.space()).await
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::config::{Protocol, Settings};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::open_files;
 use crate::tls::is_certificate_of;
 use connection::{ByteSink, Closed, Limits, Service};
 
@@ -63,8 +64,20 @@ pub struct Acceptor<S> {
     limits: Limits,
     connections_max: u64,
     stop: watch::Receiver<bool>,
+    /// TCP and QUIC connections at once, those in their handshake included: see [`crate::open_files`].
+    clients_max: u64,
+    clients: Rc<Cell<u64>>,
     /// The last time a connection beyond the limit was logged; a flood of them is one line.
     refusals: Cell<u64>,
+}
+
+/// A client's place among those that may be connected; given back when it is dropped.
+struct Place(Rc<Cell<u64>>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl<S: Services> Acceptor<S> {
@@ -77,7 +90,8 @@ impl<S: Services> Acceptor<S> {
             idle_time_max: Duration::from_millis(settings.connections_max_idle_ms),
         };
         let connections_max = u64::from(settings.max_connections);
-        Self { services, metrics, limits, connections_max, stop, refusals: Cell::new(0) }
+        let (clients_max, clients) = (open_files::clients_max(), Rc::default());
+        Self { services, metrics, limits, connections_max, stop, clients_max, clients, refusals: Cell::new(0) }
     }
 
     /// Resolves when the stop signal was given.
@@ -90,11 +104,25 @@ impl<S: Services> Acceptor<S> {
         if self.metrics.connections_open.get() < self.connections_max {
             return true;
         }
+        self.refused(peer, self.connections_max, "max.connections are open");
+        false
+    }
+
+    /// A place for a new client, whatever it will open.
+    fn place(&self, peer: SocketAddr) -> Option<Place> {
+        if self.clients.get() >= self.clients_max {
+            self.refused(peer, self.clients_max, "half of the files that may be open are for logs");
+            return None;
+        }
+        self.clients.set(self.clients.get() + 1);
+        Some(Place(Rc::clone(&self.clients)))
+    }
+
+    fn refused(&self, peer: SocketAddr, max: u64, reason: &str) {
         if self.refusals.replace(self.refusals.get() + 1).is_multiple_of(1000) {
-            tracing::warn!(%peer, max = self.connections_max, "connection refused: max.connections are open");
+            tracing::warn!(%peer, max, reason, "connection refused");
         }
         self.metrics.connection_closed("too many connections");
-        false
     }
 
     /// Serves one connection to its end; the caller cleans up by the reason.

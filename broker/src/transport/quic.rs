@@ -34,12 +34,16 @@ pub async fn accept<S: Services + 'static>(endpoint: Endpoint, acceptor: Rc<Acce
             () = acceptor.stopped() => None,
         };
         let Some(incoming) = incoming else { return };
-        if !acceptor.has_room(incoming.remote_address()) {
+        let address = incoming.remote_address();
+        let Some(place) = acceptor.place(address).filter(|_| acceptor.has_room(address)) else {
             incoming.refuse();
             continue;
-        }
+        };
         let acceptor = Rc::clone(&acceptor);
-        tokio::task::spawn_local(async move { accept_streams(incoming, acceptor).await });
+        tokio::task::spawn_local(async move {
+            accept_streams(incoming, acceptor).await;
+            drop(place);
+        });
     }
 }
 

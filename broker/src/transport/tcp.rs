@@ -8,28 +8,31 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::WriteSink;
-use super::{Acceptor, PeerInfo, Services};
+use super::{Acceptor, PeerInfo, Place, Services};
 use crate::config::Protocol;
 use crate::limits;
 
 /// Accepts plain TCP connections until the stop signal.
 pub async fn accept_plaintext<S: Services + 'static>(listener: TcpListener, acceptor: Rc<Acceptor<S>>) {
-    while let Some((stream, address)) = accept(&listener, &acceptor).await {
+    while let Some((stream, address, place)) = accept(&listener, &acceptor).await {
         let acceptor = Rc::clone(&acceptor);
         tokio::task::spawn_local(async move {
             let peer = PeerInfo { address, listener: Protocol::Plaintext, certificate: None };
             let (reader, writer) = stream.into_split();
             acceptor.serve(peer, acceptor.limits, reader, WriteSink(writer)).await;
+            drop(place);
         });
     }
 }
 
 /// Accepts TLS connections until the stop signal.
 pub async fn accept_tls<S: Services + 'static>(listener: TcpListener, tls: TlsAcceptor, acceptor: Rc<Acceptor<S>>) {
-    while let Some((stream, address)) = accept(&listener, &acceptor).await {
+    while let Some((stream, address, place)) = accept(&listener, &acceptor).await {
         let acceptor = Rc::clone(&acceptor);
         let handshake = tls.accept(stream);
         tokio::task::spawn_local(async move {
+            // Given back when the task ends, however it does.
+            let _place = place;
             let stream = match tokio::time::timeout(limits::HANDSHAKE_TIME_MAX, handshake).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return handshake_failed(&acceptor, address, &error.to_string()),
@@ -48,20 +51,20 @@ pub async fn accept_tls<S: Services + 'static>(listener: TcpListener, tls: TlsAc
 async fn accept<S: Services>(
     listener: &TcpListener,
     acceptor: &Acceptor<S>,
-) -> Option<(TcpStream, std::net::SocketAddr)> {
+) -> Option<(TcpStream, std::net::SocketAddr, Place)> {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = acceptor.stopped() => return None,
         };
         match accepted {
-            Ok((stream, address)) if acceptor.has_room(address) => {
+            Ok((stream, address)) => {
+                let Some(place) = acceptor.place(address).filter(|_| acceptor.has_room(address)) else { continue };
                 if let Err(error) = minisr_client::transport::tuning::tcp_stream(&stream) {
                     tracing::debug!(peer = %address, %error, "socket options not set");
                 }
-                return Some((stream, address));
+                return Some((stream, address, place));
             }
-            Ok(_) => {}
             Err(error) => accept_failed(&error).await,
         }
     }

@@ -28,6 +28,10 @@ use minisr_wire::{Chunks, DecodeError, EncodeError, ErrorCode, FrameSplitter, St
 use crate::sasl::{self, SaslCredentials, SaslError};
 use crate::transport::{Address, ByteStream, DialError, Dialer, ReadHalf, WriteHalf};
 
+/// Memory taken for an answer on the word of its length prefix alone: a fetch's default limit. Brokers are believed more
+/// than clients are.
+const FRAME_BYTES_TRUSTED: usize = 16 << 20;
+
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
@@ -541,7 +545,7 @@ async fn write_loop(mut writer: WriteHalf, shared: Arc<Shared>) {
 
 async fn read_loop(mut reader: ReadHalf, shared: Arc<Shared>) {
     let mut closed = shared.closed.subscribe();
-    let mut splitter = FrameSplitter::new(shared.config.frame_bytes_max);
+    let mut splitter = FrameSplitter::new(shared.config.frame_bytes_max, FRAME_BYTES_TRUSTED);
     loop {
         let read = tokio::select! {
             read = reader.read_into(&mut splitter) => read,

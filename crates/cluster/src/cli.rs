@@ -121,6 +121,9 @@ struct Up {
     /// When brokers force their log to stable storage: never, interval or commit
     #[arg(long, value_name = "POLICY")]
     flush: Option<FlushPolicy>,
+    /// Let the brokers replicate over plaintext TCP and believe one another: for measurements
+    #[arg(long)]
+    insecure_peers: bool,
     /// Broker i serves QUIC on this port + i [default: free ports]
     #[arg(long, value_name = "PORT")]
     quic_port: Option<u16>,
@@ -235,6 +238,7 @@ async fn start(dir: PathBuf, up: Up) -> anyhow::Result<()> {
         settings: up.settings,
         racks: up.racks,
         flush: up.flush,
+        insecure_peers: up.insecure_peers,
         ports: Ports { quic: up.quic_port, tcp: up.tcp_port, control: up.control_port },
         host: up.host,
         broker_binary: up.broker_binary,

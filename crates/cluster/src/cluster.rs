@@ -380,18 +380,16 @@ impl Cluster {
         let _ = fs::remove_file(layout.ended(id));
         let mut arguments = description.driver.arguments(layout, &description, id);
         arguments.extend(lock(&self.arguments).get(&id).into_iter().flatten().map(Into::into));
+        let watched_by = lock(&self.ownership).watchdog.as_ref().and_then(Watchdog::inbox);
         let child = process::spawn(
             &description.binary,
             &arguments,
             &description.environment,
             &layout.out(id),
             &layout.log(id),
+            watched_by,
         )?;
-        let pid = child.id() as i32;
-        if let Some(watchdog) = &mut lock(&self.ownership).watchdog {
-            watchdog.add(pid);
-        }
-        let identity = Identity::of(pid);
+        let identity = Identity::of(child.id() as i32);
         lock(&self.brokers)[id as usize - 1] = Slot { identity, child: Some(child) };
         if let Some(identity) = identity {
             identity.write(&layout.pid(id))?;
@@ -429,7 +427,7 @@ impl Cluster {
 
     fn signal(&self, id: i32, signal: Signal) -> Result<(), ClusterError> {
         match lock(&self.brokers)[id as usize - 1].identity {
-            Some(identity) => identity.signal(signal).map_err(|source| ClusterError::Signal { id, source }),
+            Some(identity) => identity.signal(signal).map_err(|reason| ClusterError::Signal { id, reason }),
             None => Ok(()),
         }
     }

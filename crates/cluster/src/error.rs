@@ -9,14 +9,14 @@ use crate::driver::KafkaError;
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// An operation on a file or directory failed.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {reason}", path.display())]
     File {
         /// What was tried, as a verb.
         doing: &'static str,
         /// On which file.
         path: PathBuf,
-        /// Why not.
-        source: io::Error,
+        /// Why not. (Not called `source`: it is part of the sentence, and whoever prints a chain would say it twice.)
+        reason: io::Error,
     },
     /// The directory holds a cluster already.
     #[error("{} holds a cluster already ({state}); use `minisr-cluster {hint}`, or name another directory with --dir", dir.display())]
@@ -111,12 +111,12 @@ pub enum ClusterError {
         log: PathBuf,
     },
     /// A signal could not be sent.
-    #[error("cannot signal broker {id}: {source}")]
+    #[error("cannot signal broker {id}: {reason}")]
     Signal {
         /// The broker.
         id: i32,
         /// Why not.
-        source: nix::Error,
+        reason: nix::Error,
     },
     /// Apache Kafka cannot be run here.
     #[error(transparent)]
@@ -131,13 +131,19 @@ pub enum ClusterError {
     },
     /// A certificate could not be made.
     #[error("cannot make a certificate: {0}")]
-    Certificate(#[from] rcgen::Error),
+    Certificate(rcgen::Error),
+}
+
+impl From<rcgen::Error> for ClusterError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Certificate(error)
+    }
 }
 
 impl ClusterError {
     /// For `map_err`: the operation `doing` failed on `path`.
     pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { doing, path, source }
+        move |reason| Self::File { doing, path, reason }
     }
 }

@@ -39,6 +39,9 @@ pub(crate) struct Description {
     #[serde(default)]
     pub removed: BTreeSet<i32>,
     pub environment: Vec<(String, String)>,
+    /// Brokers are started with `--insecure-peers`.
+    #[serde(default)]
+    pub insecure_peers: bool,
 }
 
 impl Description {
@@ -145,13 +148,22 @@ impl Layout {
 
     /// Removes what a start made; the whole directory only if it made that too.
     pub(crate) fn remove(&self) -> Result<(), ClusterError> {
+        let brokers = self.read_description().map_or_else(|_| Vec::new(), |description| description.ids());
+        self.remove_made(brokers)
+    }
+
+    /// The same where the description was not written, or is gone already.
+    pub(crate) fn remove_made(&self, brokers: impl IntoIterator<Item = i32>) -> Result<(), ClusterError> {
         if self.ours().exists() {
             return fs::remove_dir_all(&self.dir).map_err(ClusterError::file("remove", &self.dir));
         }
-        let brokers = self.read_description().map_or_else(|_| Vec::new(), |description| description.ids());
-        for id in brokers {
-            let broker = self.broker(id);
-            fs::remove_dir_all(&broker).map_err(ClusterError::file("remove", &broker))?;
+        for broker in brokers.into_iter().map(|id| self.broker(id)) {
+            match fs::remove_dir_all(&broker) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ClusterError::file("remove", &broker)(error));
+                }
+                _ => {}
+            }
         }
         for path in [self.ca(), self.ca_key(), self.description(), self.lock()] {
             match fs::remove_file(&path) {

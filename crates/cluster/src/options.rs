@@ -66,6 +66,8 @@ pub struct ClusterOptions {
     pub racks: Vec<String>,
     /// Flush policy; the broker's own default when `None`.
     pub flush: Option<FlushPolicy>,
+    /// Brokers replicate over plaintext TCP and believe one another (`--insecure-peers`): for measurements.
+    pub insecure_peers: bool,
     /// Ports.
     pub ports: Ports,
     /// The address that the brokers listen on and advertise.
@@ -92,6 +94,7 @@ impl Default for ClusterOptions {
             settings: Vec::new(),
             racks: Vec::new(),
             flush: None,
+            insecure_peers: false,
             ports: Ports::default(),
             host: IpAddr::from([127, 0, 0, 1]),
             driver: Driver::Minisr,

@@ -2,14 +2,16 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
 use crate::error::ClusterError;
+use crate::watchdog;
 
 /// What a process has used since it began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,13 +107,15 @@ impl Stat {
     }
 }
 
-/// Starts a broker in a session of its own: neither the terminal's Ctrl-C nor its hang-up reaches it.
+/// Starts a broker in a session of its own: neither the terminal's Ctrl-C nor its hang-up reaches it. Before it is a
+/// broker it announces itself to the watchdog at `watched_by`.
 pub(crate) fn spawn(
     program: &Path,
     arguments: &[OsString],
     environment: &[(String, String)],
     out: &Path,
     log: &Path,
+    watched_by: Option<OwnedFd>,
 ) -> Result<Child, ClusterError> {
     let out_file = File::create(out).map_err(ClusterError::file("create", out))?;
     let log_file = OpenOptions::new().create(true).append(true).open(log).map_err(ClusterError::file("open", log))?;
@@ -119,9 +123,18 @@ pub(crate) fn spawn(
     command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(out_file).stderr(log_file);
     #[allow(unsafe_code, reason = "the standard library has no stable way to start a child in a new session")]
-    // SAFETY: setsid is async-signal-safe and touches no memory of ours; nothing else runs between fork and exec.
+    // SAFETY: setsid, getpid, signal and write are async-signal-safe, and nothing here takes memory or a lock; nothing
+    // else runs between fork and exec.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from));
+        command.pre_exec(move || {
+            nix::unistd::setsid()?;
+            let Some(inbox) = &watched_by else { return Ok(()) };
+            // A watchdog that somebody killed must not take this process along.
+            signal(Signal::SIGPIPE, SigHandler::SigIgn)?;
+            let announced = watchdog::announce(inbox);
+            signal(Signal::SIGPIPE, SigHandler::SigDfl)?;
+            announced
+        });
     }
     command.spawn().map_err(ClusterError::file("start", program))
 }
@@ -135,4 +148,33 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
         return "    (the log is empty)".to_owned();
     }
     all[all.len().saturating_sub(lines)..].iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn process_has_announced_itself_before_it_becomes_a_broker() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, log) = (dir.path().join("out"), dir.path().join("log"));
+        let (heard, inbox) = nix::unistd::pipe().unwrap();
+        let mut child = spawn(Path::new("true"), &[], &[], &out, &log, Some(inbox)).unwrap();
+        child.wait().unwrap();
+        let mut said = String::new();
+        File::from(heard).read_to_string(&mut said).unwrap();
+        assert_eq!(said, format!("add {}\n", child.id()));
+    }
+
+    #[test]
+    fn process_starts_also_where_the_watchdog_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, log) = (dir.path().join("out"), dir.path().join("log"));
+        let (heard, inbox) = nix::unistd::pipe().unwrap();
+        drop(heard);
+        let mut child = spawn(Path::new("true"), &[], &[], &out, &log, Some(inbox)).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::certificates::Authority;
 use crate::cluster::{Cluster, Ownership, Slot};
+use crate::driver::KafkaError;
 use crate::error::ClusterError;
 use crate::layout::{Description, Layout};
 use crate::options::ClusterOptions;
@@ -21,23 +22,33 @@ const PORT_ATTEMPTS: usize = 5;
 impl Cluster {
     /// Makes a cluster and waits until all brokers are registered and unfenced.
     ///
-    /// On failure nothing is left running; the logs stay where the error says.
+    /// On failure nothing is left running, and nothing on disk but the logs of brokers that were started: the error says
+    /// where these are.
     pub async fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
         check(&options)?;
         let program = options.driver.find_program(options.broker_binary.as_deref()).await?;
+        let mut chosen = Some(ports::choose(options.host, options.brokers, options.ports)?);
         let (layout, temporary) = make_directory(options.dir.as_deref())?;
-        let authority = Authority::create(&layout)?;
+        let authority = match Authority::create(&layout) {
+            Ok(authority) => authority,
+            Err(error) => return Err(withdraw(&layout, options.brokers, error)),
+        };
         let mut attempt = 1;
         loop {
+            let ports = match chosen.take() {
+                Some(ports) => ports,
+                None => ports::choose(options.host, options.brokers, options.ports)?,
+            };
             let description = Description {
                 cluster_id: uuid::Uuid::new_v4().simple().to_string(),
                 driver: options.driver,
                 binary: program.binary.clone(),
                 jars: program.jars.clone(),
                 host: options.host,
-                ports: ports::choose(options.host, options.brokers, options.ports)?,
+                ports,
                 removed: BTreeSet::new(),
                 environment: program.environment.iter().chain(&options.environment).cloned().collect(),
+                insecure_peers: options.insecure_peers,
             };
             match Self::try_start(&options, &layout, &authority, description, temporary).await {
                 Ok(cluster) => return Ok(cluster),
@@ -49,7 +60,11 @@ impl Cluster {
                     tracing::info!(attempt, "a chosen port was taken in between; trying others");
                     attempt += 1;
                 }
-                Err(error) => return Err(error),
+                // Their logs are evidence, and the error says where they are.
+                Err(error @ (ClusterError::NotReady { .. } | ClusterError::Kafka(KafkaError::Format { .. }))) => {
+                    return Err(error);
+                }
+                Err(error) => return Err(withdraw(&layout, options.brokers, error)),
             }
         }
     }
@@ -139,6 +154,14 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Removes what a start that came to nothing has made, as far as that is possible, and passes on why it did.
+fn withdraw(layout: &Layout, brokers: usize, error: ClusterError) -> ClusterError {
+    if let Err(left) = layout.remove_made(1..=brokers as i32) {
+        tracing::warn!(%left, "something is left behind");
+    }
+    error
 }
 
 fn check(options: &ClusterOptions) -> Result<(), ClusterError> {

@@ -21,7 +21,7 @@ struct Status {
     cluster_id: String,
     ca: String,
     brokers: Vec<BrokerStatus>,
-    /// The active controller as the brokers name it; none when no broker answered.
+    /// The active controller as the brokers name it; none when no broker answered or it has just gone.
     controller: Option<i32>,
     topics: BTreeMap<String, Vec<PartitionStatus>>,
 }
@@ -104,10 +104,13 @@ async fn gather(cluster: &Cluster) -> anyhow::Result<Status> {
     let metadata = ask_any(&brokers).await?;
     let controller = match (&metadata, cluster.driver()) {
         (None, _) => None,
-        (Some(metadata), Driver::Minisr) => Some(metadata.controller_id.0).filter(|id| *id >= 0),
+        (Some(metadata), Driver::Minisr) => Some(metadata.controller_id.0),
         // Kafka's metadata names any broker there: all of them forward what is for the controller (KIP-590).
         (Some(_), Driver::Kafka) => quorum_leader(cluster).await,
     };
+    // Those that are left may not have heard yet that it is gone.
+    let is_there = |id: &i32| brokers.iter().any(|broker| broker.id == *id && broker.pid.is_some());
+    let controller = controller.filter(is_there);
     Ok(Status {
         dir: cluster.dir().display().to_string(),
         driver: cluster.driver(),
@@ -121,7 +124,7 @@ async fn gather(cluster: &Cluster) -> anyhow::Result<Status> {
 
 async fn quorum_leader(cluster: &Cluster) -> Option<i32> {
     let admin = cluster.admin().ok()?;
-    let answered = tokio::time::timeout(ANSWER_BOUND, admin.quorum()).await;
+    let answered = tokio::time::timeout(ANSWER_BOUND, admin.describe_quorum()).await;
     answered.ok()?.ok()?.leader
 }
 

@@ -4,7 +4,8 @@
 //! (The kernel's parent-death signal is tied to the *thread* that started the child, and threads of a runtime come and
 //! go, so it would kill brokers at random.)
 
-use std::io::Write;
+use std::io::{self, Cursor, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -42,8 +43,10 @@ impl Watchdog {
         Ok(Self { child, input })
     }
 
-    pub(crate) fn add(&mut self, pid: i32) {
-        self.say(&format!("add {pid}\n"));
+    /// Where a new process announces itself, with [`announce`], before it becomes a broker. Were we to do it, one of
+    /// them would outlive us when we are killed at the wrong moment.
+    pub(crate) fn inbox(&self) -> Option<OwnedFd> {
+        self.input.as_fd().try_clone_to_owned().ok()
     }
 
     pub(crate) fn remove(&mut self, pid: i32) {
@@ -62,5 +65,18 @@ impl Watchdog {
         if let Err(error) = self.input.write_all(line.as_bytes()) {
             tracing::debug!(%error, "the watchdog is gone");
         }
+    }
+}
+
+/// Says to a watchdog that this process is to be watched. May be called between fork and exec: it takes no memory and
+/// no lock. The line is shorter than what a pipe takes at once, so lines of several processes do not mix.
+pub(crate) fn announce(inbox: &OwnedFd) -> io::Result<()> {
+    let mut line = Cursor::new([0_u8; 32]);
+    writeln!(line, "add {}", nix::unistd::getpid())?;
+    let len = usize::try_from(line.position()).map_err(io::Error::other)?;
+    match nix::unistd::write(inbox, &line.get_ref()[..len]) {
+        // A watchdog that somebody killed is not a reason to fail.
+        Ok(_) | Err(nix::Error::EPIPE) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }

@@ -62,6 +62,7 @@ fn command_fixed_port_in_use_is_named_and_nothing_starts() {
     assert_eq!(up.status.code(), Some(1));
     assert!(text(&up.stderr).contains(&format!("port {port}")), "{}", text(&up.stderr));
     assert!(text(&cluster(dir.path(), &["status"]).stderr).contains("no cluster"));
+    assert!(!dir.path().join("cluster").exists(), "nothing is left behind");
 }
 
 #[test]
@@ -128,4 +129,14 @@ fn command_kafka_without_maven_says_what_is_needed() {
         "{}",
         text(&output.stderr)
     );
+}
+
+#[test]
+fn command_in_a_directory_that_cannot_be_made_says_why_once_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("cluster"), "a file").unwrap();
+    let up = cluster(dir.path(), &["up", "--brokers", "1"]);
+    assert_eq!(up.status.code(), Some(1));
+    assert_eq!(text(&up.stderr).matches("os error").count(), 1, "{}", text(&up.stderr));
+    assert_eq!(fs::read_to_string(dir.path().join("cluster")).unwrap(), "a file");
 }

@@ -6,8 +6,8 @@
 //! constant `false` and the branch is not compiled in. With it, one bug at a time is active in one thread, since a
 //! simulated run is one thread and several of them run at once.
 //!
-//! Bugs 20, 21 and 118 are planted in `storage` and `replica`; storage knows nothing of this crate and has its own
-//! small switch (`minisr_storage::zoo`), which `minisr_replica::zoo` sets together with this one.
+//! Bug 118 lives in `storage`, which knows nothing of this crate and has a small switch of its own
+//! (`minisr_storage::zoo`); the simulator sets both together.
 
 /// A bug that can be planted. Numbers below 100 are those of the project's list of historical bugs; 100 + n is trap n
 /// of the semantics reference (§8) where that list has no bug for it.
@@ -78,6 +78,9 @@ pub enum Bug {
     OldResponseAppended,
     /// Recovery cuts a segment and keeps the later ones.
     TornMiddleSegment,
+    /// A broker that was away while a topic was deleted and created anew takes the old log, by its name, for the new
+    /// topic's.
+    TopicRecreated,
     /// A leader that is elected anew keeps what it knew of its followers.
     MetadataSkipped,
 }
@@ -131,7 +134,7 @@ pub struct About {
 
 impl Bug {
     /// All of them, by number.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::TruncateToHighWatermark,
         Self::TruncateToHighWatermarkAfterPowerLoss,
         Self::EpochlessEndOffset,
@@ -164,6 +167,7 @@ impl Bug {
         Self::DuplicateAnsweredEarly,
         Self::OldResponseAppended,
         Self::TornMiddleSegment,
+        Self::TopicRecreated,
         Self::MetadataSkipped,
     ];
 
@@ -203,6 +207,7 @@ impl Bug {
             Self::DuplicateAnsweredEarly => (115, "duplicate-answered-early", "trap 15"),
             Self::OldResponseAppended => (117, "old-response-appended", "trap 17"),
             Self::TornMiddleSegment => (118, "torn-middle-segment", "trap 18"),
+            Self::TopicRecreated => (121, "topic-recreated", "trap 21"),
             Self::MetadataSkipped => (122, "metadata-skipped", "trap 22"),
         };
         About { number, name, source }
@@ -210,7 +215,7 @@ impl Bug {
 }
 
 /// Bugs of the same list that cannot be planted here, and why not.
-pub const NOT_PLANTED: [(About, &str); 8] = [
+pub const NOT_PLANTED: [(About, &str); 7] = [
     (
         About { number: 19, name: "leo-after-index", source: "KAFKA-7866" },
         "the index of a growing segment lives in memory; no write stands between the data and the log end",
@@ -229,10 +234,6 @@ pub const NOT_PLANTED: [(About, &str); 8] = [
     (
         About { number: 31, name: "offsets-expire-early", source: "KAFKA-8069" },
         "needs consumer groups, which are not built",
-    ),
-    (
-        About { number: 121, name: "topic-recreated", source: "trap 21" },
-        "the simulator has one topic, which is never deleted; tests of replica (restart) guard it",
     ),
 ];
 

@@ -182,7 +182,7 @@ impl World {
             Event::Append(Append {
                 ticket: Ticket(u64::from(record)),
                 partition: KEY,
-                batch: builder.finish(Producer::NONE),
+                batch: builder.finish(Producer::NONE).into(),
                 summary: BatchSummary { records: 1, max_timestamp_ms: i64::from(record), producer: None },
                 acks: Acks::All,
                 timeout_ms: FOREVER_MS,

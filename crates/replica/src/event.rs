@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use minisr_logic::metadata::Image;
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Offset, TopicPartition};
 
@@ -83,8 +83,8 @@ pub struct Append {
     pub ticket: Ticket,
     /// Where to.
     pub partition: TopicPartition,
-    /// The batch as received; base offset and leader epoch are stamped by the shard.
-    pub batch: Bytes,
+    /// The batch as received; base offset and leader epoch are stamped by the shard, in place.
+    pub batch: BytesMut,
     /// What the batch's header says.
     pub summary: BatchSummary,
     /// When to answer.

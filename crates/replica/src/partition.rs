@@ -385,10 +385,15 @@ pub fn batch_summary(batch: &BatchView<'_>) -> BatchSummary {
     }
 }
 
-/// Writes base offset and leader epoch into a batch's header; its CRC does not cover them. In place when nobody else
-/// holds the buffer, else into a copy, which then does not keep a larger receive buffer alive.
-fn stamp(batch: Bytes, base_offset: Offset, epoch: Epoch) -> Bytes {
-    let mut batch = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+/// Batches below this size are copied when they are stamped: the copy costs nothing, and the log's tail then does not
+/// keep alive a receive buffer that may be much larger than the batch.
+const STAMPED_IN_PLACE_BYTES_MIN: usize = 16 << 10;
+
+/// Writes base offset and leader epoch into a batch's header; its CRC does not cover them.
+fn stamp(mut batch: BytesMut, base_offset: Offset, epoch: Epoch) -> Bytes {
+    if batch.len() < STAMPED_IN_PLACE_BYTES_MIN {
+        batch = BytesMut::from(&batch[..]);
+    }
     batch[0..8].copy_from_slice(&base_offset.0.to_be_bytes());
     batch[12..16].copy_from_slice(&epoch.0.to_be_bytes());
     batch.freeze()

@@ -217,10 +217,22 @@ impl<D: Disk> Shard<D> {
     /// With the first image of this life: what is on disk but not in the metadata was deleted while this broker was
     /// away, or belongs to a namesake's earlier topic id (trap 21).
     fn remove_strangers(&mut self, image: &Image, disk: &mut D, outputs: &mut Vec<Output>) {
+        if zoo::planted(Bug::TopicRecreated) {
+            self.adopt_namesakes(image);
+        }
         let is_stranger =
             |key: &TopicPartition| !image.partition(*key).is_some_and(|it| it.has_replica(self.config.broker));
         let gone: Vec<_> = self.partitions.keys().copied().filter(is_stranger).collect();
         self.remove(&gone, disk, outputs);
+    }
+
+    /// The planted bug: a log belongs to the topic that has its name now, whatever topic id it was written under.
+    fn adopt_namesakes(&mut self, image: &Image) {
+        for (key, mut partition) in std::mem::take(&mut self.partitions) {
+            let namesake = image.topic_by_name(&partition.topic).map(|topic| topic.id);
+            partition.key = TopicPartition { topic: namesake.unwrap_or(key.topic), ..key };
+            self.partitions.insert(partition.key, partition);
+        }
     }
 
     /// Removes partitions from this broker, checkpoints first, so that what is missing was meant to be.

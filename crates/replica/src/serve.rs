@@ -205,22 +205,28 @@ impl<D: Disk> Shard<D> {
                 }
             }
         }
-        if any_data && (request.min_bytes <= 1 || self.readable_bytes(request, disk) >= request.min_bytes) {
-            return Answer::Now;
-        }
-        answer
+        if any_data && self.has_enough(request, disk) { Answer::Now } else { answer }
     }
 
-    /// How many bytes an answer would carry, for the few readers that wait for more than one.
-    fn readable_bytes(&mut self, request: &FetchRequest, disk: &mut D) -> usize {
+    /// Whether an answer would carry as much as its reader waits for, which for most is any byte at all. Nobody can wait
+    /// for more than the answer may hold, nor is more than that read to find out.
+    fn has_enough(&mut self, request: &FetchRequest, disk: &mut D) -> bool {
+        let wanted = request.min_bytes.min(request.max_bytes);
+        if wanted <= 1 {
+            return true;
+        }
         let mut sum = 0;
         for entry in &request.partitions {
             let Ok(Readable::Prefix { limit, .. }) = self.readable(Asker::from(request), entry) else { continue };
             let Some(partition) = self.partitions.get_mut(&entry.partition) else { continue };
-            let chunks = partition.log.read_chunks(disk, entry.fetch_offset.0, limit.0, entry.max_bytes, true);
+            let max_bytes = entry.max_bytes.min(request.max_bytes - sum);
+            let chunks = partition.log.read_chunks(disk, entry.fetch_offset.0, limit.0, max_bytes, sum == 0);
             sum += chunks.map_or(0, |chunks| chunks.iter().map(bytes::Bytes::len).sum());
+            if sum >= wanted {
+                return true;
+            }
         }
-        sum
+        false
     }
 
     /// Reads the answer: whole batches in the order asked, within the limits, but the first batch in any case.
@@ -345,8 +351,8 @@ impl<D: Disk> Shard<D> {
         if request.min_bytes <= 1 {
             return Answer::Now;
         }
-        let (request, min_bytes) = (request.clone(), request.min_bytes);
-        if self.readable_bytes(&request, disk) >= min_bytes { Answer::Now } else { answer }
+        let request = request.clone();
+        if self.has_enough(&request, disk) { Answer::Now } else { answer }
     }
 
     /// Answers a waiting fetch with what there is.

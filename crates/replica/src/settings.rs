@@ -16,7 +16,8 @@ pub(crate) struct TopicSettings {
 }
 
 impl TopicSettings {
-    /// The settings in force. A value that does not parse cannot be there: the controller has refused it.
+    /// The settings in force. A broker refuses a value that cannot be read before it is in the metadata; were one there
+    /// nevertheless, the broker's own setting would be in force.
     pub(crate) fn of(topic: &Topic, defaults: &TopicDefaults) -> Self {
         let own = |name: &str| topic.configs.get(name).and_then(|value| value.parse::<i64>().ok());
         let mut settings = Self::default_for(defaults);

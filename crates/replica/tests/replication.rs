@@ -157,3 +157,26 @@ fn replication_flush_commit_waits_for_the_leaders_own_disk_too() {
     cluster.run();
     assert_eq!(cluster.result(ticket), Some(Ok(0)));
 }
+
+#[test]
+fn replication_consumer_that_waits_for_bytes_is_answered_as_soon_as_they_are_there() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.produce("a");
+    let batch_bytes = cluster.log_bytes(1).len();
+    let waiting = cluster.consume_like(1, 0, 10_000, |request| request.min_bytes = 2 * batch_bytes);
+    assert!(!cluster.fetched.contains_key(&waiting), "one batch is half of what it waits for");
+    cluster.produce("b");
+    assert!(cluster.fetched.contains_key(&waiting));
+}
+
+#[test]
+fn replication_consumer_waits_for_no_more_than_an_answer_may_hold() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.produce("a");
+    let at_once = cluster.consume_like(1, 0, 10_000, |request| {
+        request.min_bytes = i32::MAX as usize;
+        request.max_bytes = 10;
+        request.partitions[0].max_bytes = i32::MAX as usize;
+    });
+    assert!(cluster.fetched.contains_key(&at_once), "the first batch goes out whole, and no second one ever would");
+}

@@ -1,9 +1,13 @@
-//! Refuses a request whose array lengths its bytes cannot hold.
+//! Refuses a request whose array lengths its bytes cannot hold, or whose arrays hold too much.
 //!
 //! The generated decoders reserve memory for as many elements as an array *claims* to have, and a claim of 2³¹ ends
 //! the process. So every request is walked once by a small table of its shape first; only if each claimed element
-//! is really there is the decoder allowed to believe the claim. The walk reads a few bytes per field and skips
+//! is really there is the decoder allowed to believe the claim. And since a decoded element takes up to forty times
+//! the memory of its bytes, only record bytes may make a request large. The walk reads a few bytes per field and skips
 //! record bytes, so it costs nanoseconds.
+//!
+//! Invariant: walk and decoder agree about where each field ends. Where an encoding could be read in two ways, the walk
+//! refuses it.
 //!
 //! A request without a table is refused: whoever teaches the broker a new API adds its shape here.
 
@@ -11,6 +15,9 @@ use kafka_protocol::messages::ApiKey;
 
 use crate::header::skip_tagged_fields_of;
 use crate::varint;
+
+/// The most that a request may hold beside its record bytes. Enough for a fetch of 60,000 partitions.
+pub const BYTES_BESIDE_RECORDS_MAX: usize = 2 << 20;
 
 /// Why a request body must not be given to its decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +31,19 @@ pub enum GuardError {
     /// A length points past the end, or is negative.
     #[error("request body ends before its fields do ({bytes} bytes, api key {api_key}, version {version})")]
     Truncated {
+        /// The API's number.
+        api_key: i16,
+        /// The version claimed.
+        version: i16,
+        /// Size of the body.
+        bytes: usize,
+    },
+    /// Too many fields: everything but records is small in a sound request.
+    #[error(
+        "request body of {bytes} bytes (api key {api_key}, version {version}) holds more than \
+         {BYTES_BESIDE_RECORDS_MAX} that are no records"
+    )]
+    TooManyFields {
         /// The API's number.
         api_key: i16,
         /// The version claimed.
@@ -203,12 +223,21 @@ fn shape(api: ApiKey) -> Option<(&'static [Field], i16)> {
 pub fn check_request(api_key: i16, version: i16, body: &[u8]) -> Result<(), GuardError> {
     let no_shape = GuardError::NoShape { api_key };
     let (fields, flexible_since) = ApiKey::try_from(api_key).ok().and_then(shape).ok_or(no_shape)?;
-    let mut walk = Walk { rest: body, version, flexible: version >= flexible_since };
-    walk.structure(fields).ok_or(GuardError::Truncated { api_key, version, bytes: body.len() })
+    let bytes = body.len();
+    let mut walk = Walk { whole: bytes, rest: body, record_bytes: 0, version, flexible: version >= flexible_since };
+    let walked = walk.structure(fields);
+    if walk.bytes_beside_records() > BYTES_BESIDE_RECORDS_MAX {
+        return Err(GuardError::TooManyFields { api_key, version, bytes });
+    }
+    walked.ok_or(GuardError::Truncated { api_key, version, bytes })
 }
 
 struct Walk<'a> {
+    /// How many bytes there were at the start.
+    whole: usize,
     rest: &'a [u8],
+    /// How many of those passed were records.
+    record_bytes: usize,
     version: i16,
     flexible: bool,
 }
@@ -225,10 +254,14 @@ impl Walk<'_> {
                 Bytes => {
                     let length = self.length(4)?;
                     self.skip(length)?;
+                    self.record_bytes += length;
                 }
                 Structs(inner) => {
                     for _ in 0..self.length(4)? {
                         self.structure(inner)?;
+                        if self.bytes_beside_records() > BYTES_BESIDE_RECORDS_MAX {
+                            return None;
+                        }
                     }
                 }
                 Numbers(bytes) => {
@@ -245,6 +278,10 @@ impl Walk<'_> {
         if self.flexible { skip_tagged_fields_of(&mut self.rest) } else { Some(()) }
     }
 
+    fn bytes_beside_records(&self) -> usize {
+        self.whole - self.rest.len() - self.record_bytes
+    }
+
     fn string(&mut self) -> Option<()> {
         let length = self.length(2)?;
         self.skip(length)
@@ -254,7 +291,8 @@ impl Walk<'_> {
     /// so a loop over the length ends with the bytes.
     fn length(&mut self, prefix_bytes: usize) -> Option<usize> {
         if self.flexible {
-            return usize::try_from(varint::take_unsigned(&mut self.rest)?).ok().map(|length| length.saturating_sub(1));
+            let length = usize::try_from(varint::take_unsigned_32(&mut self.rest)?).ok()?;
+            return Some(length.saturating_sub(1));
         }
         let prefix = self.rest.get(..prefix_bytes)?;
         let length = match prefix_bytes {

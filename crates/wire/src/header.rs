@@ -154,10 +154,10 @@ pub(crate) fn skip_tagged_fields(frame: &mut Bytes) -> Option<()> {
 
 /// As [`skip_tagged_fields`], on a slice.
 pub(crate) fn skip_tagged_fields_of(rest: &mut &[u8]) -> Option<()> {
-    let count = varint::take_unsigned(rest)?;
+    let count = varint::take_unsigned_32(rest)?;
     for _ in 0..count {
-        varint::take_unsigned(rest)?;
-        let length = usize::try_from(varint::take_unsigned(rest)?).ok()?;
+        varint::take_unsigned_32(rest)?;
+        let length = usize::try_from(varint::take_unsigned_32(rest)?).ok()?;
         *rest = rest.get(length..)?;
     }
     Some(())

@@ -19,6 +19,22 @@ pub fn take_unsigned(input: &mut &[u8]) -> Option<u64> {
     None
 }
 
+/// The longest encoding of a 32-bit value.
+const BYTES_MAX_32: usize = 5;
+
+/// Takes an unsigned variable-length integer of up to 32 bits off the front of `input`: a length or a tag of the
+/// flexible message versions. `None` also when the encoding is longer than any such value needs, with zeros at its
+/// end: decoders differ in where such a one ends, so nobody may be told that it is sound.
+pub fn take_unsigned_32(input: &mut &[u8]) -> Option<u32> {
+    let mut rest = *input;
+    let value = u32::try_from(take_unsigned(&mut rest)?).ok()?;
+    if input.len() - rest.len() > BYTES_MAX_32 {
+        return None;
+    }
+    *input = rest;
+    Some(value)
+}
+
 /// Takes a zigzag integer of up to 64 bits (Kafka's varlong) off the front of `input`.
 pub fn take_long(input: &mut &[u8]) -> Option<i64> {
     let raw = take_unsigned(input)?;
@@ -97,5 +113,13 @@ mod tests {
     fn varint_without_an_end_is_refused() {
         assert_eq!(take_unsigned(&mut &[0xff; 11][..]), None);
         assert_eq!(take_unsigned(&mut &[0x80][..]), None);
+    }
+
+    #[test]
+    fn varint_of_32_bits_is_refused_when_it_is_longer_than_one_can_be() {
+        assert_eq!(take_unsigned_32(&mut &[0xff, 0xff, 0xff, 0xff, 0x0f][..]), Some(u32::MAX));
+        assert_eq!(take_unsigned_32(&mut &[0x81, 0x80, 0x80, 0x80, 0x00][..]), Some(1));
+        assert_eq!(take_unsigned_32(&mut &[0x81, 0x80, 0x80, 0x80, 0x80, 0x00][..]), None);
+        assert_eq!(take_unsigned_32(&mut &[0x80, 0x80, 0x80, 0x80, 0x10][..]), None, "2³² does not fit");
     }
 }

@@ -67,23 +67,24 @@ impl KafkaDriver {
     pub async fn close(self) {
         self.producer.close(CLOSE_LIMIT).await;
     }
+}
 
-    fn translate(&self, report: producer::BatchReport) -> BatchReport {
-        let done_ns = self.clock.at_ns(report.completed_at);
-        let outcome = match &report.outcome {
-            producer::Outcome::Ok if self.acks == Acks::None => Outcome::Sent,
-            producer::Outcome::Ok => Outcome::Acked { base_offset: report.base_offset },
-            producer::Outcome::Failed(cause) => Outcome::Failed(failure(cause)),
-            producer::Outcome::Unknown(cause) => Outcome::Unknown(failure(cause)),
-        };
-        BatchReport {
-            partition: report.partition as u32,
-            tags: report.tags,
-            outcome,
-            sent_ns: report.sent_at.map_or(done_ns, |sent| self.clock.at_ns(sent)),
-            done_ns,
-            retries: report.attempts.saturating_sub(1),
-        }
+/// A report of the client in the generator's terms.
+pub(crate) fn translate(report: producer::BatchReport, clock: Clock, acks: Acks) -> BatchReport {
+    let done_ns = clock.at_ns(report.completed_at);
+    let outcome = match &report.outcome {
+        producer::Outcome::Ok if acks == Acks::None => Outcome::Sent,
+        producer::Outcome::Ok => Outcome::Acked { base_offset: report.base_offset },
+        producer::Outcome::Failed(cause) => Outcome::Failed(failure(cause)),
+        producer::Outcome::Unknown(cause) => Outcome::Unknown(failure(cause)),
+    };
+    BatchReport {
+        partition: report.partition as u32,
+        tags: report.tags,
+        outcome,
+        sent_ns: report.sent_at.map_or(done_ns, |sent| clock.at_ns(sent)),
+        done_ns,
+        retries: report.attempts.saturating_sub(1),
     }
 }
 
@@ -110,7 +111,7 @@ impl Driver for KafkaDriver {
         if report.outcome == producer::Outcome::Ok && self.acks != Acks::None && report.base_offset < 0 {
             bail!("a batch of partition {} was acknowledged without an offset", report.partition);
         }
-        Ok(self.translate(report))
+        Ok(translate(report, self.clock, self.acks))
     }
 
     async fn flush(&self) -> Result<()> {

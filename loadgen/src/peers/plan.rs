@@ -198,7 +198,8 @@ mod tests {
         assert_eq!((first.len(), second.len()), (3 * 3 * 5, 2 * 3 * 5));
         assert_eq!(turns(&Measure::ALL, 3, 5, 7)[0], first, "the same seed gives the same order");
         assert_ne!(turns(&Measure::ALL, 3, 5, 8)[0], first);
-        let of = |repeat: u32| first.iter().filter(|turn| turn.repeat == repeat).map(|turn| (turn.measure, turn.peer));
+        let of =
+            |repeat: u32| first.iter().filter(move |turn| turn.repeat == repeat).map(|turn| (turn.measure, turn.peer));
         assert!(!of(1).eq(of(2)), "repeats have orders of their own");
         let mut everybody: Vec<_> = of(3).collect();
         everybody.sort_unstable();

@@ -1,7 +1,6 @@
 //! The whole comparison: clusters, warming up, turns, files, verdict.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -11,6 +10,7 @@ use super::figures::{self, Compared, broker_cpu_s_per_million_records};
 use super::plan::{Measure, Turn, Way, turns};
 use super::warm::{self, Warmth};
 use super::{PeersArguments, page, readme};
+use crate::ballast::Ballast;
 use crate::environment::{self, Environment};
 use crate::outcome::RunFacts;
 use crate::plan::Phase;
@@ -19,8 +19,8 @@ use crate::report::chart::{digits, time};
 use crate::report::csv::{self, Row, SUMMARY_COLUMNS, decimals};
 use crate::report::files::{median, mib_to_mb};
 use crate::settings::{Settings, TransportKind};
-use crate::sweep::{PHASE_OVERHEAD_S, Step, arguments as command_line, run_step};
-use crate::target::{Target, start_cluster};
+use crate::sweep::{self, PHASE_OVERHEAD_S, Step, WARM_MIB_S, arguments as command_line, run_step};
+use crate::target::Target;
 use crate::usage::Usage;
 
 /// Planned seconds until all clusters are up.
@@ -71,9 +71,11 @@ pub async fn run(arguments: &PeersArguments) -> Result<ExitCode> {
         peers: start(arguments, ways, &progress).await?,
         rows: Vec::new(),
         rate_records_s: None,
+        ballast: Ballast::new(std::env::current_exe()?, arguments.memory_warm_mib),
         lost: 0,
     };
     run.watch_idle().await;
+    sweep::warm(&mut run.ballast, &progress).await;
     std::fs::create_dir_all(&arguments.output)
         .with_context(|| format!("the directory {} cannot be made", arguments.output.display()))?;
     for turn in &first {
@@ -130,21 +132,21 @@ fn planned_s(measure: Measure, arguments: &PeersArguments) -> f64 {
         (Phase::Rate, Measure::HalfRate) => arguments.duration,
         (Phase::Rate, _) => arguments.single_duration,
     };
+    let memory_s = match measure.phase() {
+        Phase::Max => arguments.memory_warm_mib as f64 / WARM_MIB_S,
+        Phase::Rate => 0.0,
+    };
     // One second of warm-up within each phase.
-    1.0 + window_s + PHASE_OVERHEAD_S
+    1.0 + memory_s + window_s + PHASE_OVERHEAD_S
 }
 
 /// Starts what is ours, finds what is not, warms up what needs it.
 async fn start(arguments: &PeersArguments, ways: Vec<Way>, progress: &Progress) -> Result<Vec<Peer>> {
     let settings = |way: &Way| Measure::ManyPartitions.settings(arguments, way, None);
-    let minisr = Arc::new(start_cluster(&settings(&Way::Minisr(TransportKind::Tcp))?).await?);
     let mut peers = Vec::new();
     for way in ways {
         let settings = settings(&way)?;
-        let target = match &way {
-            Way::Minisr(transport) => Target::of(minisr.clone(), *transport, settings.streams)?,
-            Way::Kafka | Way::Named(_) => Target::start(&settings).await?,
-        };
+        let target = Target::start(&settings).await?;
         peers.push(Peer { name: way.name(), way, target, warmth: None, idle_cpu_pct: None });
     }
     for peer in peers.iter_mut().filter(|peer| is_warmed(&peer.way) && arguments.warm_records > 0) {
@@ -172,6 +174,8 @@ struct Run<'a> {
     rows: Vec<Row>,
     /// Of the half rate, once it is known.
     rate_records_s: Option<f64>,
+    /// The same for everybody: a Java machine's pages come from the same host.
+    ballast: Ballast,
     lost: u64,
 }
 
@@ -207,7 +211,7 @@ impl Run<'_> {
         let settings = turn.measure.settings(self.arguments, &peer.way, self.rate_records_s)?;
         let step = Step { cell: settings.cells[0], phase: turn.measure.phase(), repeat: turn.repeat };
         let topic = format!("peers-{}-{}", self.run_id, self.rows.len());
-        let outcome = run_step(&peer.target, &settings, &step, &topic, progress).await?;
+        let outcome = run_step(&peer.target, &settings, &step, &topic, &mut self.ballast, progress).await?;
         let facts = RunFacts {
             run_id: &self.run_id,
             settings: &settings,
@@ -262,6 +266,7 @@ impl Run<'_> {
             "peers": peers.collect::<Vec<_>>(),
             "measures": measures.collect::<Result<Vec<_>>>()?,
             "environment": self.environment,
+            "memory_warm": self.ballast.report(),
         });
         let path = output.join("manifest.json");
         std::fs::write(&path, serde_json::to_string_pretty(&manifest)? + "\n")

@@ -1,11 +1,13 @@
 //! Warms a cluster up: a Java machine compiles what it runs often, and until it has, its figures rise from second to
 //! second. Who compares with a cold one compares with nothing that anybody runs.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::ballast::Ballast;
 use crate::plan::{Acks, Cell, Phase};
 use crate::progress::Progress;
 use crate::report::chart::count;
@@ -72,6 +74,8 @@ impl Warmth {
 /// Sends rounds of each of these loads in turn until `records_min` are acknowledged and all rates are flat.
 pub async fn warm(target: &Target, loads: &[Settings], records_min: u64, progress: &Progress) -> Result<Warmth> {
     let begun = Instant::now();
+    // Nothing that is measured here is compared, so no memory is held ready for it.
+    let mut no_ballast = Ballast::new(PathBuf::new(), 0);
     let kind = |settings: &Settings| Kind {
         partitions: settings.partitions,
         record_size_bytes: settings.record_size_bytes,
@@ -84,7 +88,7 @@ pub async fn warm(target: &Target, loads: &[Settings], records_min: u64, progres
             (settings.warmup_s, settings.max_duration_s) = (0.0, ROUND_S);
             let step = Step { cell: heaviest(load)?, phase: Phase::Max, repeat: 1 };
             let topic = format!("warm-{}-{round}-{number}", std::process::id());
-            let outcome = run_step(target, &settings, &step, &topic, progress).await?;
+            let outcome = run_step(target, &settings, &step, &topic, &mut no_ballast, progress).await?;
             if let Some(broken) = &outcome.broken {
                 anyhow::bail!("warming up failed: {broken}");
             }

@@ -62,6 +62,12 @@ impl CellFiles {
         Some(self.max_mb_s()? / ceiling.acked_mb_s)
     }
 
+    /// Ratio to the ceiling whose files only grow.
+    pub fn growing_ceiling_ratio(&self, ceilings: &Ceilings) -> Option<f64> {
+        let ceiling = ceilings.growing_throughput(self.cell.replication_factor)?;
+        Some(self.max_mb_s()? / ceiling.acked_mb_s)
+    }
+
     /// Sum over all rows of a column.
     pub fn sum(&self, column: &str) -> Option<f64> {
         let values: Vec<f64> = self.rate.iter().chain(&self.max).filter_map(|row| row.number(column)).collect();

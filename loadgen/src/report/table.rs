@@ -5,8 +5,19 @@ use super::files::{CellFiles, RunFiles};
 
 /// The run as text.
 pub fn text(run: &RunFiles) -> String {
-    let header =
-        ["cell", "an acknowledged record survives", "p50", "p99", "p99.9", "max", "MB/s", "ceiling", "broker CPU", ""];
+    let header = [
+        "cell",
+        "an acknowledged record survives",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "MB/s",
+        "ceiling",
+        "growing",
+        "broker CPU",
+        "",
+    ];
     let mut rows: Vec<Vec<String>> = vec![header.map(str::to_owned).into()];
     rows.extend(run.cells.iter().map(|files| row(run, files)));
     let widths: Vec<usize> =
@@ -17,7 +28,7 @@ pub fn text(run: &RunFiles) -> String {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             match column {
-                0 | 1 | 9 => line.push_str(&format!("{cell:<width$}  ")),
+                0 | 1 | 10 => line.push_str(&format!("{cell:<width$}  ")),
                 _ => line.push_str(&format!("{cell:>width$}  ")),
             }
         }
@@ -49,6 +60,7 @@ fn row(run: &RunFiles, files: &CellFiles) -> Vec<String> {
         micros("response_max_us"),
         files.max_mb_s().map_or_else(blank, digits),
         files.ceiling_ratio(&run.ceilings).map_or_else(blank, |ratio| format!("{ratio:.2}")),
+        files.growing_ceiling_ratio(&run.ceilings).map_or_else(blank, |ratio| format!("{ratio:.2}")),
         files.max_number("broker_cpu_pct_sum").map_or_else(blank, |percent| format!("{percent:.0} %")),
         mark,
     ]
@@ -69,11 +81,16 @@ fn footer(run: &RunFiles) -> String {
             round_trip.push_str(&format!(", {} at {rate} records/s", time(report.latency_us.p50 / 1_000.0)));
         }
         let transport = ceiling.transport.to_uppercase();
-        text.push_str(&format!("Ceiling RF {factor} ({transport}): {} MB/s{round_trip}\n", digits(ceiling.acked_mb_s)));
+        let growing = run.ceilings.growing_throughput(factor).map_or_else(String::new, |report| {
+            format!(", {} MB/s with files that only grow as a log does", digits(report.acked_mb_s))
+        });
+        let mb_s = digits(ceiling.acked_mb_s);
+        text.push_str(&format!("Ceiling RF {factor} ({transport}): {mb_s} MB/s{growing}{round_trip}\n"));
     }
     if let Some(missing) = &run.ceilings.missing {
         text.push_str(&format!("No ceiling: {missing}\n"));
     }
+    text.push_str(&memory(run).map_or_else(String::new, |sentence| sentence + "\n"));
     let sum = |column: &str| run.cells.iter().filter_map(|files| files.sum(column)).sum::<f64>();
     let (verified, lost) = (sum("verified_records"), sum("acked_lost"));
     text.push_str(&format!(
@@ -94,4 +111,28 @@ fn footer(run: &RunFiles) -> String {
         }
     }
     text
+}
+
+/// What was done about memory that the machine may not have at hand; nothing in runs of earlier versions.
+pub fn memory(run: &RunFiles) -> Option<String> {
+    let warm = run.manifest.get("memory_warm").filter(|warm| warm.is_object())?;
+    let number = |name: &str| warm[name].as_f64();
+    if let Some(missing) = warm["missing"].as_str() {
+        return Some(format!("Memory not warm: {missing}"));
+    }
+    if number("asked_mib") == Some(0.0) {
+        return Some("Memory not warmed (--memory-warm-mib 0).".to_owned());
+    }
+    let (mib, first_s) = (number("taken_mib_min")?, number("first_take_s")?);
+    let huge = number("huge_mib_min").unwrap_or(0.0);
+    let small = match huge < mib * 0.9 {
+        true => format!(", only {huge} MiB of it in huge pages, which may leave logs cold"),
+        false => String::new(),
+    };
+    let later =
+        number("later_take_s_max").map_or_else(String::new, |later_s| format!(", at most {later_s:.1} s later"));
+    Some(format!(
+        "Memory warm: {mib} MiB were held until each maximum-throughput phase and ceiling began (taking them lasted \
+         {first_s:.1} s the first time{later}{small})."
+    ))
 }

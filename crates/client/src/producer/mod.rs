@@ -109,6 +109,11 @@ impl Producer {
         record: &Record<'_>,
         tag: u64,
     ) -> Result<(), AppendError> {
+        // Registering as somebody who waits costs more than the append itself; usually there is room.
+        match self.append(partition, record, tag) {
+            Err(AppendError::Full) => {}
+            other => return other,
+        }
         loop {
             let space = self.accumulator.space.notified();
             tokio::pin!(space);

@@ -275,7 +275,7 @@ impl ReadHalf {
     /// # Errors
     /// The stream is broken.
     pub async fn read_into(&mut self, splitter: &mut FrameSplitter) -> io::Result<usize> {
-        self.read_buf(splitter.space()).await
+        self.read_buf(&mut splitter.space()).await
     }
 }
 

@@ -201,7 +201,7 @@ impl FakeCluster {
 
     /// Speaks Kafka on one stream, in order, until the peer goes or the script says so.
     pub async fn serve(self, broker: i32, mut stream: ByteStream) {
-        let mut splitter = FrameSplitter::new(1 << 24);
+        let mut splitter = FrameSplitter::new(1 << 24, 1 << 20);
         loop {
             while let Some(mut frame) = splitter.next_frame().unwrap() {
                 let head = take_request_head(&mut frame).unwrap();

@@ -1,5 +1,6 @@
 //! This project's own broker.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::error::ClusterError;
@@ -35,7 +36,7 @@ pub(super) fn properties(layout: &Layout, description: &Description, id: i32) ->
         description.address(ports.tcp),
         description.address(ports.control)
     );
-    vec![
+    let mut own = vec![
         ("node.id", id.to_string()),
         ("cluster.id", description.cluster_id.clone()),
         ("listeners", listeners),
@@ -43,5 +44,18 @@ pub(super) fn properties(layout: &Layout, description: &Description, id: i32) ->
         ("log.dirs", layout.data(id).display().to_string()),
         ("ssl.truststore.location", layout.ca().display().to_string()),
         ("ssl.keystore.location", layout.keystore(id).display().to_string()),
-    ]
+    ];
+    if description.insecure_peers {
+        // Plaintext peers are peers over TCP.
+        own.push(("inter.broker.transport", "tcp".to_owned()));
+    }
+    own
+}
+
+pub(super) fn arguments(layout: &Layout, description: &Description, id: i32) -> Vec<OsString> {
+    let mut arguments = vec!["--config".into(), layout.properties(id).into()];
+    if description.insecure_peers {
+        arguments.push("--insecure-peers".into());
+    }
+    arguments
 }

@@ -118,7 +118,7 @@ impl Driver {
 
     pub(crate) fn arguments(self, layout: &Layout, description: &Description, id: i32) -> Vec<OsString> {
         match self {
-            Self::Minisr => vec!["--config".into(), layout.properties(id).into()],
+            Self::Minisr => minisr::arguments(layout, description, id),
             Self::Kafka => kafka::arguments(layout, description, id),
         }
     }

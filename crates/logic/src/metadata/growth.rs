@@ -6,9 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::command::Reply;
-use super::errors::{AssignmentFault, CreateTopicError};
+use super::errors::AssignmentFault;
 use super::image::{Image, Topic};
-use super::placement::{PARTITIONS_PER_TOPIC_MAX, place_more};
+use super::placement::{PARTITIONS_PER_TOPIC_MAX, PlacementError, place_more};
 use super::throttle::is_valid_broker_config;
 use crate::{BrokerId, TopicId, TopicPartition};
 
@@ -48,6 +48,11 @@ pub enum CreatePartitionsError {
         wanted: usize,
         /// How many are assigned.
         given: usize,
+    },
+    /// Some usable brokers have a rack and some have none, so replicas cannot be spread over racks.
+    MixedRacks {
+        /// One that has none.
+        without_rack: BrokerId,
     },
 }
 
@@ -233,6 +238,7 @@ impl CreatePartitionsError {
             Self::InvalidPartitions { .. } => 37,
             Self::InvalidReplicationFactor { .. } => 38,
             Self::InvalidReplicaAssignment { .. } | Self::AssignmentCount { .. } => 39,
+            Self::MixedRacks { .. } => 42,
         }
     }
 }
@@ -272,17 +278,14 @@ impl BrokerConfigError {
     }
 }
 
-impl From<CreateTopicError> for CreatePartitionsError {
-    /// Placement fails for new topics and for new partitions in the same ways.
-    fn from(error: CreateTopicError) -> Self {
+impl From<PlacementError> for CreatePartitionsError {
+    fn from(error: PlacementError) -> Self {
         match error {
-            CreateTopicError::InvalidReplicationFactor { replication_factor, usable_brokers } => {
+            PlacementError::ReplicationFactor { replication_factor, usable_brokers } => {
                 Self::InvalidReplicationFactor { replication_factor, usable_brokers }
             }
-            CreateTopicError::InvalidReplicaAssignment { partition, reason } => {
-                Self::InvalidReplicaAssignment { partition, reason }
-            }
-            other => unreachable!("placement fails with {other}"),
+            PlacementError::MixedRacks { without_rack } => Self::MixedRacks { without_rack },
+            PlacementError::Assignment { partition, reason } => Self::InvalidReplicaAssignment { partition, reason },
         }
     }
 }
@@ -304,6 +307,11 @@ impl fmt::Display for CreatePartitionsError {
             Self::AssignmentCount { wanted, given } => {
                 write!(f, "{wanted} partitions are new, and {given} are assigned")
             }
+            Self::MixedRacks { without_rack } => write!(
+                f,
+                "some brokers have a broker.rack and broker {without_rack} has none: give every broker one, or none, or \
+                 name the replicas"
+            ),
         }
     }
 }

@@ -9,6 +9,30 @@ use crate::BrokerId;
 /// Most partitions that one CreateTopic may ask for.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 
+/// Why replicas cannot be placed. Creating a topic and adding partitions to one each turn all of these into a refusal
+/// of their own: a command that is in the log is applied by every broker, so none of them may be without an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PlacementError {
+    /// Below 1, or above the number of usable brokers.
+    ReplicationFactor { replication_factor: i16, usable_brokers: usize },
+    /// Some usable brokers have a rack and this one has none.
+    MixedRacks { without_rack: BrokerId },
+    /// The given replicas of this partition are wrong.
+    Assignment { partition: i32, reason: AssignmentFault },
+}
+
+impl From<PlacementError> for CreateTopicError {
+    fn from(error: PlacementError) -> Self {
+        match error {
+            PlacementError::ReplicationFactor { replication_factor, usable_brokers } => {
+                Self::InvalidReplicationFactor { replication_factor, usable_brokers }
+            }
+            PlacementError::MixedRacks { without_rack } => Self::MixedRacks { without_rack },
+            PlacementError::Assignment { partition, reason } => Self::InvalidReplicaAssignment { partition, reason },
+        }
+    }
+}
+
 /// The replicas of each partition, or why there cannot be any.
 pub(super) fn place(image: &Image, assignment: &Assignment) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
     match assignment {
@@ -17,7 +41,7 @@ pub(super) fn place(image: &Image, assignment: &Assignment) -> Result<Vec<Vec<Br
                 return Err(CreateTopicError::InvalidPartitions { partitions: i64::from(*partitions) });
             }
             let count = usize::try_from(*partitions).expect("checked to be positive");
-            spread(image, 0..count, *replication_factor)
+            Ok(spread(image, 0..count, *replication_factor)?)
         }
         Assignment::Manual(partitions) => {
             if partitions.is_empty() || partitions.len() > PARTITIONS_PER_TOPIC_MAX as usize {
@@ -35,7 +59,7 @@ pub(super) fn place_more(
     new: std::ops::Range<usize>,
     copies: usize,
     assignments: Option<&[Vec<BrokerId>]>,
-) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
+) -> Result<Vec<Vec<BrokerId>>, PlacementError> {
     match assignments {
         None => spread(image, new, i16::try_from(copies).expect("a replication factor")),
         Some(assignments) => {
@@ -53,11 +77,11 @@ fn spread(
     image: &Image,
     partitions: std::ops::Range<usize>,
     replication_factor: i16,
-) -> Result<Vec<Vec<BrokerId>>, CreateTopicError> {
+) -> Result<Vec<Vec<BrokerId>>, PlacementError> {
     let usable: Vec<&Registration> = image.brokers().filter(|it| it.is_active()).collect();
     let copies = usize::try_from(replication_factor).unwrap_or(0);
     if copies == 0 || copies > usable.len() {
-        return Err(CreateTopicError::InvalidReplicationFactor { replication_factor, usable_brokers: usable.len() });
+        return Err(PlacementError::ReplicationFactor { replication_factor, usable_brokers: usable.len() });
     }
     let racks: Vec<(BrokerId, &str)> = usable.iter().filter_map(|it| Some((it.id, it.rack.as_deref()?))).collect();
     if racks.is_empty() {
@@ -65,14 +89,14 @@ fn spread(
         return Ok(partitions.map(|p| (0..copies).map(|i| on(p + i)).collect()).collect());
     }
     match usable.iter().find(|it| it.rack.is_none()) {
-        Some(it) => Err(CreateTopicError::MixedRacks { without_rack: it.id }),
+        Some(it) => Err(PlacementError::MixedRacks { without_rack: it.id }),
         None => Ok(spread_over_racks(&racks, partitions, copies)),
     }
 }
 
-fn validate(image: &Image, first: i32, copies: usize, partitions: &[Vec<BrokerId>]) -> Result<(), CreateTopicError> {
+fn validate(image: &Image, first: i32, copies: usize, partitions: &[Vec<BrokerId>]) -> Result<(), PlacementError> {
     for (partition, replicas) in (first..).zip(partitions) {
-        let fault = |reason| CreateTopicError::InvalidReplicaAssignment { partition, reason };
+        let fault = |reason| PlacementError::Assignment { partition, reason };
         if replicas.is_empty() {
             return Err(fault(AssignmentFault::Empty));
         }

@@ -33,7 +33,8 @@ fn command(image: &Image, (kind, a, b, c, stale): Draw) -> Command {
             id,
             incarnation: u128::from(b % 4),
             listeners: Vec::new(),
-            rack: None,
+            // None, some, or every broker has one.
+            rack: (stale / 16 % 4 == 0).then(|| format!("r{}", a % 2)),
             clean_for_data: c % 3 != 0,
             previous_broker_epoch: (stale % 8 != 0).then_some(epoch),
         },

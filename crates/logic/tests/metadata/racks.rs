@@ -42,3 +42,18 @@ fn placement_with_some_racks_missing_is_refused_unless_replicas_are_named() {
     };
     cluster.apply(command).unwrap();
 }
+
+#[test]
+fn partitions_added_with_some_racks_missing_are_refused_unless_replicas_are_named() {
+    let mut cluster = Cluster::of(0);
+    cluster.join(1, Some("a"));
+    cluster.create("t", TOPIC, 1, 1, 1).unwrap();
+    cluster.join(2, None);
+    let mut grow =
+        |count, assignments| cluster.apply(Command::CreatePartitions { topic_id: TOPIC, count, assignments });
+    let refused = grow(2, None).unwrap_err();
+    assert_eq!(refused.kafka_code(), 42);
+    assert!(refused.to_string().contains("broker 2 has none"), "{refused}");
+    grow(2, Some(vec![vec![minisr_logic::BrokerId(2)]])).unwrap();
+    assert_eq!(layout(&cluster), [[1], [2]]);
+}

@@ -457,7 +457,10 @@ impl Cluster {
         let batch = batch(values, producer);
         let summary = batch_summary(&BatchView::parse(&batch).expect("a batch"));
         let partition = self.key();
-        self.step(to, Event::Append(Append { ticket, partition, batch, summary, acks, timeout_ms: 30_000 }));
+        self.step(
+            to,
+            Event::Append(Append { ticket, partition, batch: batch.into(), summary, acks, timeout_ms: 30_000 }),
+        );
         ticket
     }
 
@@ -488,10 +491,21 @@ impl Cluster {
 
     /// The same by a consumer that knows of reads from followers, and stands in `rack`.
     pub fn consume_in(&mut self, rack: Option<&str>, at: i32, offset: i64, max_wait_ms: u64) -> Ticket {
+        self.consume_like(at, offset, max_wait_ms, |request| request.client_rack = rack.map(str::to_owned))
+    }
+
+    /// The same with whatever else is asked for.
+    pub fn consume_like(
+        &mut self,
+        at: i32,
+        offset: i64,
+        max_wait_ms: u64,
+        change: impl Fn(&mut FetchRequest),
+    ) -> Ticket {
         let ticket = self.ticket();
-        let request = FetchRequest {
+        let mut request = FetchRequest {
             reader: Reader::Consumer { isolation: Isolation::ReadUncommitted },
-            client_rack: rack.map(str::to_owned),
+            client_rack: None,
             max_wait_ms,
             min_bytes: 1,
             max_bytes: 1 << 20,
@@ -505,6 +519,7 @@ impl Cluster {
                 max_bytes: 1 << 20,
             }],
         };
+        change(&mut request);
         self.step(at, Event::Fetch { ticket, request });
         ticket
     }

@@ -331,7 +331,10 @@ impl Cluster {
         let Produce { partition, attempt, batch, summary, acks } = produce;
         let ticket = self.ticket(id, Waiting { call, from, asked: Asked::Produce { partition, attempt, acks } });
         let timeout_ms = self.plan.lag_time_max_ms * 2;
-        self.step_shard(id, [ShardEvent::Append(Append { ticket, partition, batch, summary, acks, timeout_ms })]);
+        self.step_shard(
+            id,
+            [ShardEvent::Append(Append { ticket, partition, batch: batch.into(), summary, acks, timeout_ms })],
+        );
     }
 
     fn ticket(&mut self, id: BrokerId, waiting: Waiting) -> Ticket {

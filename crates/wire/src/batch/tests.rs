@@ -186,6 +186,12 @@ fn produce_checks_each_violation_gets_kafkas_code() {
     assert_eq!(code(&edited(|bytes| bytes[7] = 1)), ErrorCode::INVALID_RECORD);
     assert_eq!(code(&edited(|bytes| bytes[60] = 3)), ErrorCode::INVALID_RECORD);
     assert_eq!(code(&edited(|bytes| bytes[26] = 0)), ErrorCode::INVALID_RECORD);
+    // Count and last delta agree, on more than there is room for.
+    let boastful = edited(|bytes| {
+        bytes[23..27].copy_from_slice(&(i32::MAX - 1).to_be_bytes());
+        bytes[57..61].copy_from_slice(&i32::MAX.to_be_bytes());
+    });
+    assert!(matches!(refused(&boastful, 9), BatchError::TooManyRecords { record_count: i32::MAX, .. }));
     assert_eq!(code(&edited(|bytes| bytes[22] |= 1 << 5)), ErrorCode::INVALID_RECORD);
     assert_eq!(code(&edited(|bytes| bytes[53..57].fill(0xff))), ErrorCode::INVALID_RECORD);
     assert_eq!(code(&edited(|bytes| bytes[51..53].fill(0xff))), ErrorCode::INVALID_RECORD);

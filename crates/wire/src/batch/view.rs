@@ -90,6 +90,14 @@ pub enum BatchError {
         /// The last offset delta.
         last_offset_delta: i32,
     },
+    /// More records are claimed than the bytes can hold. (Of compressed ones nobody can tell without unpacking them.)
+    #[error("{record_count} records cannot lie in {record_bytes} bytes")]
+    TooManyRecords {
+        /// The count.
+        record_count: i32,
+        /// Bytes after the header.
+        record_bytes: usize,
+    },
     /// A client sent a control batch.
     #[error("a client may not produce control batches")]
     Control,
@@ -129,6 +137,7 @@ impl BatchError {
             | Self::MoreThanOne { .. }
             | Self::BaseOffset { .. }
             | Self::Count { .. }
+            | Self::TooManyRecords { .. }
             | Self::Control
             | Self::Sequence { .. } => ErrorCode::INVALID_RECORD,
             Self::LogAppendTime => ErrorCode::INVALID_TIMESTAMP,
@@ -340,8 +349,12 @@ impl<'a> BatchView<'a> {
     }
 }
 
+/// The fewest bytes that a record takes: its length, attributes, two deltas, the lengths of key and value, the number of
+/// its headers.
+const RECORD_BYTES_MIN: usize = 7;
+
 /// Every check of Produce that needs the bytes alone, in Kafka's order: exactly one whole batch, magic 2, size, CRC,
-/// base offset 0, count, no control bit, producer id with sequence, no LogAppendTime, codec.
+/// base offset 0, count (which uncompressed records must have room for), no control bit, producer id with sequence, no LogAppendTime, codec.
 ///
 /// What needs the topic's settings (keys on compacted topics, timestamp bounds, segment size) is the caller's.
 ///
@@ -362,6 +375,10 @@ pub fn check_produce(bytes: &[u8], version: i16, batch_bytes_max: usize) -> Resu
     let (record_count, last_offset_delta) = (batch.record_count(), batch.last_offset_delta());
     if record_count <= 0 || last_offset_delta != record_count - 1 {
         return Err(BatchError::Count { record_count, last_offset_delta });
+    }
+    let record_bytes = batch.record_section().len();
+    if batch.codec() == Codec::None && record_count as usize > record_bytes / RECORD_BYTES_MIN {
+        return Err(BatchError::TooManyRecords { record_count, record_bytes });
     }
     if batch.is_control() {
         return Err(BatchError::Control);

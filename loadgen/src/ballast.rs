@@ -1,0 +1,176 @@
+//! The ballast: memory that is taken from the machine before a throughput is measured and given back at that moment, so
+//! that the pages which logs are written into are pages that the machine has.
+//!
+//! A virtual machine may hand its free memory back to its host (free page reporting, a balloon). Whoever writes into
+//! such a page waits until the host has given it again, and a cluster writes every byte into the page cache as often as
+//! there are replicas: what is then measured is the host. The ceiling suffers as much or as little as its files grow,
+//! so not even the ratio is right. Memory that was in use a moment ago costs nothing of the kind. On a machine that
+//! keeps its memory the ballast changes nothing.
+//!
+//! What holds:
+//!
+//! * It is released immediately before each maximum-throughput phase and each throughput run of the ceiling, alike for
+//!   both, and taken again when what they wrote is deleted, so that it is made of those pages.
+//! * It is a process of its own (this program again): the client's memory does not contain it, releasing it is the end
+//!   of that process, and the kernel takes it first should memory become scarce.
+//! * It is never more than half of what is available.
+//! * It is made of huge pages where the system has them. A host gets back large blocks only, and files are written in
+//!   large blocks too, while small pages are found among what is left over between them: a ballast of small pages would
+//!   leave most of what a log is going to get cold (measured: docs/PERFORMANCE.md, "Full load").
+//! * It ends with the program that took it, however that ends: its standard input is then closed.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// Smallest page of any machine: one byte is written into each.
+const PAGE_BYTES: usize = 4096;
+/// What the process says when every page is its own.
+const HELD: &str = "held";
+/// Has glibc ask for huge pages (`MADV_HUGEPAGE`) for large allocations. Another allocator ignores it, and the report
+/// then says that there are none.
+const HUGE_PAGES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
+/// How long taking may last. A host that gives memory at a tenth of the rate seen so far stays below it.
+const TAKE_LIMIT: Duration = Duration::from_secs(120);
+/// How long the process may take to end; freeing memory is the kernel's work of a second.
+const RELEASE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What was done, for the manifest.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct BallastReport {
+    /// Asked for (`--memory-warm-mib`); 0 is none.
+    pub asked_mib: u64,
+    /// Smallest that was taken: half of the available memory may be less than what was asked for.
+    pub taken_mib_min: Option<u64>,
+    /// How much of it was in huge pages, at least.
+    pub huge_mib_min: Option<u64>,
+    /// How often it was released for a measurement.
+    pub releases: u32,
+    /// Seconds that taking it took the first time: the machine got its memory from its host, if it has one.
+    pub first_take_s: Option<f64>,
+    /// The longest of the later times.
+    pub later_take_s_max: Option<f64>,
+    /// Why it was not taken although it was asked for.
+    pub missing: Option<String>,
+}
+
+/// Takes and releases.
+pub struct Ballast {
+    program: PathBuf,
+    held: Option<Child>,
+    report: BallastReport,
+}
+
+impl Ballast {
+    /// Nothing is taken yet. `program` is `minisr-loadgen`; 0 MiB switches the ballast off.
+    pub fn new(program: PathBuf, asked_mib: u64) -> Ballast {
+        Ballast { program, held: None, report: BallastReport { asked_mib, ..BallastReport::default() } }
+    }
+
+    /// What was done so far.
+    pub fn report(&self) -> &BallastReport {
+        &self.report
+    }
+
+    /// The process that holds it.
+    pub fn pid(&self) -> Option<u32> {
+        self.held.as_ref().and_then(Child::id)
+    }
+
+    /// Takes it, unless it is held or off. A failure makes nothing invalid that would be valid without a ballast: it is
+    /// returned as the sentence that the report has too.
+    pub async fn take(&mut self) -> Option<String> {
+        if self.held.is_some() || self.report.asked_mib == 0 {
+            return None;
+        }
+        let begun = Instant::now();
+        match self.start().await {
+            Ok((child, mib)) => {
+                let huge_mib = child.id().map_or(0, huge_mib);
+                self.held = Some(child);
+                let took_s = begun.elapsed().as_secs_f64();
+                let report = &mut self.report;
+                report.taken_mib_min = Some(report.taken_mib_min.map_or(mib, |known| known.min(mib)));
+                report.huge_mib_min = Some(report.huge_mib_min.map_or(huge_mib, |known| known.min(huge_mib)));
+                match report.first_take_s {
+                    None => report.first_take_s = Some(took_s),
+                    Some(_) => report.later_take_s_max = Some(report.later_take_s_max.unwrap_or(0.0).max(took_s)),
+                }
+                None
+            }
+            Err(error) => {
+                let sentence = format!("the memory was not warmed: {error:#}");
+                self.report.missing = Some(sentence.clone());
+                Some(sentence)
+            }
+        }
+    }
+
+    /// Gives it back; returns when the kernel has it.
+    pub async fn release(&mut self) -> Result<()> {
+        let Some(mut child) = self.held.take() else { return Ok(()) };
+        drop(child.stdin.take());
+        let ended = tokio::time::timeout(RELEASE_LIMIT, child.wait()).await;
+        ended.context("the process that holds the memory does not end")??;
+        self.report.releases += 1;
+        Ok(())
+    }
+
+    async fn start(&self) -> Result<(Child, u64)> {
+        let available = available_mib().context("the system does not say how much memory is available")?;
+        let mib = self.report.asked_mib.min(available / 2);
+        let mut command = Command::new(&self.program);
+        command.args(["ballast", "--mib", &mib.to_string()]).env(HUGE_PAGES.0, HUGE_PAGES.1);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| format!("{} cannot be started", self.program.display()))?;
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let mut line = String::new();
+        tokio::time::timeout(TAKE_LIMIT, BufReader::new(stdout).read_line(&mut line))
+            .await
+            .with_context(|| format!("{mib} MiB were not to be had within {} seconds", TAKE_LIMIT.as_secs()))??;
+        if line.trim() != HELD {
+            bail!("the process that takes the memory ended before it had {mib} MiB");
+        }
+        Ok((child, mib))
+    }
+}
+
+/// The process: takes `mib` MiB, says so, and holds them until its standard input ends.
+pub fn hold(mib: u64) -> Result<()> {
+    // The first to go when memory is scarce: nothing depends on it. Not every system has the file.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    let bytes = usize::try_from(mib << 20).context("--mib is more than an address can name")?;
+    let mut memory = vec![0u8; bytes];
+    for page in memory.chunks_mut(PAGE_BYTES) {
+        // Only what is written to is there, and pages of zeros may be shared.
+        page[0] = 1;
+    }
+    std::hint::black_box(&memory);
+    println!("{HELD}");
+    std::io::stdout().flush()?;
+    // Nobody writes: this is the end of the program that started this one, or its wish.
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+fn available_mib() -> Option<u64> {
+    mib_of(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
+/// Memory of a process that is in huge pages; 0 where the system does not say.
+fn huge_mib(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    mib_of(&text, "AnonHugePages:").unwrap_or(0)
+}
+
+fn mib_of(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
+}
