@@ -1,8 +1,8 @@
 //! The sweep against the real Apache Kafka: in the clear, and under TLS with every SASL mechanism. What is acknowledged is
 //! read back from Kafka as well.
 //!
-//! Without Java 17 and Maven there is nothing to test with: the test says so and passes, unless `MINISR_REQUIRE_KAFKA=1`
-//! demands it.
+//! Java machines are slow to start and Kafka may have to be fetched first, so the test runs where `MINISR_REQUIRE_KAFKA=1`
+//! asks for it; elsewhere it says that it was left out.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -78,15 +78,11 @@ fn row(output: &Output) -> Value {
 
 #[tokio::test]
 async fn kafka_in_the_clear_and_under_tls_with_every_sasl_mechanism_is_swept_and_read_back() {
-    let installation = match KafkaInstallation::find() {
-        Ok(installation) => installation,
-        Err(reason) => {
-            let required = std::env::var_os("MINISR_REQUIRE_KAFKA").is_some_and(|value| value == "1");
-            assert!(!required, "MINISR_REQUIRE_KAFKA=1, and {reason}");
-            eprintln!("skipped: {reason}");
-            return;
-        }
-    };
+    if std::env::var_os("MINISR_REQUIRE_KAFKA").is_none_or(|value| value != "1") {
+        eprintln!("left out: MINISR_REQUIRE_KAFKA=1 runs it; it needs Java 17, and Maven the first time");
+        return;
+    }
+    let installation = KafkaInstallation::find().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let ports = free_ports();
     let cluster = start(dir.path(), &installation, ports).await;

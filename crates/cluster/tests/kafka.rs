@@ -1,12 +1,11 @@
 //! `minisr-cluster up --kafka` as a person uses it, with the real Apache Kafka.
 //!
-//! Without Java 17 and Maven there is nothing to test with: the test says so and passes, unless `MINISR_REQUIRE_KAFKA=1`
-//! demands it.
+//! Java machines are slow to start and Kafka may have to be fetched first, so the test runs where `MINISR_REQUIRE_KAFKA=1`
+//! asks for it; elsewhere it says that it was left out.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-use minisr_cluster::KafkaInstallation;
 use serde_json::Value;
 
 fn cluster(dir: &Path, arguments: &[&str]) -> Output {
@@ -30,10 +29,8 @@ fn refusal(output: &Output) -> String {
 
 #[test]
 fn kafka_up_kill_start_pause_resume_stop_wipe_down_tells_the_story() {
-    if let Err(reason) = KafkaInstallation::find() {
-        let required = std::env::var_os("MINISR_REQUIRE_KAFKA").is_some_and(|value| value == "1");
-        assert!(!required, "MINISR_REQUIRE_KAFKA=1, and {reason}");
-        eprintln!("skipped: {reason}");
+    if std::env::var_os("MINISR_REQUIRE_KAFKA").is_none_or(|value| value != "1") {
+        eprintln!("left out: MINISR_REQUIRE_KAFKA=1 runs it; it needs Java 17, and Maven the first time");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
