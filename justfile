@@ -19,6 +19,10 @@ build:
 bench *ARGS: build
     {{ target }}/release/minisr-loadgen sweep {{ ARGS }}
 
+# minisr over TCP and QUIC beside Apache Kafka (needs Java 17 and mvn), in one run, and the README's table (about 17 minutes)
+bench-peers *ARGS: build
+    {{ target }}/release/minisr-loadgen peers --readme README.md {{ ARGS }}
+
 # everything that must pass: unit, story and property tests, real processes, 500 simulated seeds, a chaos smoke run
 test: _binaries
     cargo test --workspace --locked

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::peers::PeersArguments;
 use crate::plan::Acks;
-use crate::settings::{Flush, TransportKind};
+use crate::security::SecurityArguments;
+use crate::settings::{Flush, TargetKind, TransportKind};
 
 /// Measures what acks, replication factor and min.insync.replicas cost, and checks what they promise.
 ///
@@ -27,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// Measure every cell of acks × replication factor × min.insync.replicas (the default)
     Sweep(Box<SweepArguments>),
+    /// Measure minisr over QUIC, minisr over TCP and Apache Kafka in one run, cells shuffled
+    Peers(Box<PeersArguments>),
     /// Run an experiment: a small measured story about one thing
     Experiment {
         /// Which
@@ -159,12 +163,18 @@ pub struct SweepArguments {
     /// Cluster to measure instead of an embedded one
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
     pub bootstrap: Option<Vec<String>>,
-    /// What carries the requests: quic or tcp [default: quic]
+    /// What is measured: minisr or kafka (embedded: Apache Kafka, fetched once with mvn) [default: minisr]
+    #[arg(long, value_name = "KIND")]
+    pub target: Option<TargetKind>,
+    /// What carries the requests: quic or tcp [default: quic, with --target kafka tcp]
     #[arg(long, value_name = "KIND")]
     pub transport: Option<TransportKind>,
-    /// Certificate authority of the cluster, PEM (QUIC only)
+    /// Certificate authority of the cluster given by --bootstrap, PEM: for QUIC, and for TLS over TCP
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// How that cluster is reached over TCP
+    #[command(flatten)]
+    pub security: SecurityArguments,
     /// When brokers of the embedded cluster flush: never, interval or commit [default: never]
     #[arg(long, value_name = "POLICY")]
     pub flush: Option<Flush>,
@@ -192,6 +202,12 @@ pub struct SweepArguments {
     /// Longest wait for more records before a batch of the constant-rate phase is sent [default: 0]
     #[arg(long, value_name = "MICROSECONDS")]
     pub linger: Option<u64>,
+    /// The same for the maximum-throughput phase [default: 0]
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub max_linger: Option<u64>,
+    /// Records sent before anything is measured, in rounds until the rates are flat [default: 0; --target kafka: 3000000]
+    #[arg(long, value_name = "N")]
+    pub warm_records: Option<u64>,
     /// Seconds measured at the constant rate [default: 10.5]
     #[arg(long, value_name = "SECONDS")]
     pub duration: Option<f64>,

@@ -162,7 +162,8 @@ async fn maximum(job: &Job, moments: &mpsc::UnboundedSender<Moment>) -> Result<(
     let settings = &job.settings;
     let client = job.connector.connect()?;
     let clock = Clock::start();
-    let driver = KafkaDriver::start(&client, clock, &job.topic, job.cell.acks, settings, Duration::ZERO).await?;
+    let linger = Duration::from_micros(settings.max_linger_us);
+    let driver = KafkaDriver::start(&client, clock, &job.topic, job.cell.acks, settings, linger).await?;
     let records_per_batch =
         (settings.batch_bytes - BATCH_HEADER_BYTES) / (settings.record_size_bytes + RECORD_HEADER_BYTES);
     let record_bytes = u64::from(settings.record_size_bytes + RECORD_HEADER_BYTES);

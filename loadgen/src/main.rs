@@ -6,7 +6,7 @@ use clap::Parser as _;
 use minisr_loadgen::cli::{Cli, Command, Experiment};
 use minisr_loadgen::experiment::{isr_shuttle, reassign};
 use minisr_loadgen::settings::Settings;
-use minisr_loadgen::{ballast, compare, reach, report, sweep};
+use minisr_loadgen::{ballast, compare, peers, reach, report, sweep};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -37,6 +37,10 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let arguments = match cli.command {
         None => cli.sweep,
         Some(Command::Sweep(arguments)) => *arguments,
+        Some(Command::Peers(arguments)) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            return runtime.block_on(peers::run(&arguments));
+        }
         Some(Command::Experiment { which: Experiment::IsrShuttle(arguments) }) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(isr_shuttle::run(&arguments));

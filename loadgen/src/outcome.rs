@@ -154,7 +154,8 @@ impl Outcome {
         row.set("record_size_bytes", settings.record_size_bytes);
         row.set("compression", "none");
         row.set("key_distribution", "none");
-        row.set("linger_us", (self.phase == Phase::Rate).then_some(settings.linger_us));
+        let linger_us = if self.phase == Phase::Rate { settings.linger_us } else { settings.max_linger_us };
+        row.set("linger_us", (self.phase == Phase::Rate || linger_us > 0).then_some(linger_us));
         row.set("batch_max_bytes", settings.batch_bytes);
         let mean = (tally.batches > 0).then(|| decimals(tally.batched_records as f64 / tally.batches as f64, 2));
         row.set("batch_records_mean", mean);
@@ -208,6 +209,7 @@ impl Outcome {
         row.set("high_watermark_lag_max_records", self.high_watermark_lag_max_records);
         row.set("verified_records", self.verdict.map(|verdict| verdict.verified_records));
         row.set("acked_lost", self.verdict.map(|verdict| verdict.acked_lost));
+        row.set("target", settings.target.to_string());
         row
     }
 

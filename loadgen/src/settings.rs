@@ -4,11 +4,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
+use minisr_client::SaslMechanism;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::SweepArguments;
 use crate::plan::{self, Acks, Cell, Phase};
+use crate::security::{Security, SecurityArguments, SecurityProtocol};
+
+/// What a Java machine needs before its figures are flat: measured, and printed with every run.
+pub const WARM_RECORDS: u64 = 3_000_000;
 
 /// What carries the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +42,40 @@ impl FromStr for TransportKind {
             "quic" => Ok(TransportKind::Quic),
             "tcp" => Ok(TransportKind::Tcp),
             _ => Err(format!("the transport is quic or tcp, not {text}")),
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetKind {
+    /// This project's broker.
+    Minisr,
+    /// Apache Kafka.
+    Kafka,
+    /// Some cluster that speaks Kafka's protocol.
+    Other,
+}
+
+impl fmt::Display for TargetKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TargetKind::Minisr => "minisr",
+            TargetKind::Kafka => "kafka",
+            TargetKind::Other => "other",
+        })
+    }
+}
+
+impl FromStr for TargetKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<TargetKind, String> {
+        match text {
+            "minisr" => Ok(TargetKind::Minisr),
+            "kafka" => Ok(TargetKind::Kafka),
+            _ => Err(format!("the target is minisr or kafka, not {text}; another cluster is named by --bootstrap")),
         }
     }
 }
@@ -85,8 +124,13 @@ struct File {
     min_insync_replicas: Option<Vec<u16>>,
     brokers: Option<u16>,
     bootstrap: Option<Vec<String>>,
+    target: Option<TargetKind>,
     transport: Option<TransportKind>,
     ca: Option<PathBuf>,
+    security_protocol: Option<SecurityProtocol>,
+    sasl_mechanism: Option<String>,
+    sasl_username: Option<String>,
+    sasl_password_file: Option<PathBuf>,
     flush: Option<Flush>,
     set: Vec<String>,
     record_size: Option<u32>,
@@ -96,6 +140,8 @@ struct File {
     streams: Option<u32>,
     rate: Option<f64>,
     linger: Option<u64>,
+    max_linger: Option<u64>,
+    warm_records: Option<u64>,
     duration: Option<f64>,
     max_duration: Option<f64>,
     warmup: Option<f64>,
@@ -121,10 +167,14 @@ pub struct Settings {
     pub brokers: u16,
     /// Cluster to measure; absent for the embedded one.
     pub bootstrap: Option<Vec<String>>,
+    /// What is measured.
+    pub target: TargetKind,
     /// What carries the requests.
     pub transport: TransportKind,
     /// Certificate authority of the cluster.
     pub ca: Option<PathBuf>,
+    /// How a cluster given by `bootstrap` is reached over TCP.
+    pub security: Security,
     /// Flush policy of the embedded cluster.
     pub flush: Flush,
     /// Broker settings of the embedded cluster.
@@ -145,6 +195,10 @@ pub struct Settings {
     pub rate_records_s: f64,
     /// Linger of the constant-rate phase.
     pub linger_us: u64,
+    /// Linger of the maximum-rate phase.
+    pub max_linger_us: u64,
+    /// Records sent before anything is measured.
+    pub warm_records: u64,
     /// Seconds measured at the constant rate.
     pub duration_s: f64,
     /// Seconds measured at the maximum rate.
@@ -195,12 +249,44 @@ impl Settings {
                 text.split_once('=').with_context(|| format!("--set takes NAME=VALUE, and {text:?} has no ="))?;
             set.push((name.trim().to_owned(), value.trim().to_owned()));
         }
+        let target = match (flags.target.or(file.target), &bootstrap) {
+            (Some(target), _) => target,
+            (None, None) => TargetKind::Minisr,
+            (None, Some(_)) => TargetKind::Other,
+        };
+        let kafka = target == TargetKind::Kafka;
+        let transport = flags.transport.or(file.transport);
+        let transport = transport.unwrap_or(if kafka { TransportKind::Tcp } else { TransportKind::Quic });
+        let ca = flags.ca.or(file.ca);
+        let security = flags.security.or(SecurityArguments {
+            security_protocol: file.security_protocol,
+            sasl_mechanism: file
+                .sasl_mechanism
+                .map(|text| text.parse::<SaslMechanism>())
+                .transpose()
+                .map_err(Error::msg)?,
+            sasl_username: file.sasl_username,
+            sasl_password_file: file.sasl_password_file,
+        });
+        let security = match transport {
+            TransportKind::Tcp if bootstrap.is_some() => security.resolve(ca.as_deref())?,
+            _ => {
+                ensure!(
+                    !security.is_given(),
+                    "--security-protocol and --sasl-… say how a cluster given by --bootstrap is reached over tcp"
+                );
+                Security::default()
+            }
+        };
+        let warm_default = if kafka && bootstrap.is_none() { WARM_RECORDS } else { 0 };
         let settings = Settings {
             cells,
             phases: flags.phases.or(file.phases).unwrap_or_else(|| vec![Phase::Rate, Phase::Max]),
             brokers,
-            transport: flags.transport.or(file.transport).unwrap_or(TransportKind::Quic),
-            ca: flags.ca.or(file.ca),
+            target,
+            transport,
+            ca,
+            security,
             flush: flags.flush.or(file.flush).unwrap_or(Flush::Never),
             set,
             record_size_bytes: flags.record_size.or(file.record_size).unwrap_or(1024),
@@ -211,6 +297,8 @@ impl Settings {
             streams: flags.streams.or(file.streams).unwrap_or(8),
             rate_records_s: flags.rate.or(file.rate).unwrap_or(1_000.0),
             linger_us: flags.linger.or(file.linger).unwrap_or(0),
+            max_linger_us: flags.max_linger.or(file.max_linger).unwrap_or(0),
+            warm_records: flags.warm_records.or(file.warm_records).unwrap_or(warm_default),
             duration_s: flags.duration.or(file.duration).unwrap_or(10.5),
             max_duration_s: flags.max_duration.or(file.max_duration).unwrap_or(3.0),
             warmup_s: flags.warmup.or(file.warmup).unwrap_or(1.0),
@@ -266,6 +354,10 @@ impl Settings {
                 "--name is a directory name of letters, digits, dots, hyphens and underscores"
             );
         }
+        ensure!(
+            self.target != TargetKind::Kafka || self.transport == TransportKind::Tcp,
+            "--target kafka is reached over tcp: Apache Kafka does not speak QUIC"
+        );
         if self.bootstrap.is_some() {
             ensure!(
                 self.set.is_empty(),
@@ -314,7 +406,9 @@ mod tests {
 
     #[test]
     fn settings_refuse_what_cannot_be_in_one_line() {
-        let refused: [fn(&mut SweepArguments); 6] = [
+        let refused: [fn(&mut SweepArguments); 8] = [
+            |flags| (flags.target, flags.transport) = (Some(TargetKind::Kafka), Some(TransportKind::Quic)),
+            |flags| flags.security.sasl_username = Some("alice".to_owned()),
             |flags| flags.brokers = Some(2),
             |flags| flags.max_in_flight = Some(6),
             |flags| flags.bootstrap = Some(vec!["localhost:9092".to_owned()]),
@@ -326,6 +420,20 @@ mod tests {
             let sentence = format!("{:#}", Settings::resolve(&arguments(edit)).unwrap_err());
             assert_eq!(sentence.lines().count(), 1, "{sentence}");
         }
+    }
+
+    #[test]
+    fn settings_of_kafka_are_tcp_and_warmed_and_a_named_cluster_is_taken_as_it_is() {
+        let kafka = Settings::resolve(&arguments(|flags| flags.target = Some(TargetKind::Kafka))).unwrap();
+        assert_eq!((kafka.transport, kafka.warm_records), (TransportKind::Tcp, WARM_RECORDS));
+        let named = Settings::resolve(&arguments(|flags| {
+            flags.bootstrap = Some(vec!["localhost:9092".to_owned()]);
+            flags.transport = Some(TransportKind::Tcp);
+            flags.ca = Some(PathBuf::from("ca.pem"));
+        }))
+        .unwrap();
+        assert_eq!((named.target, named.warm_records), (TargetKind::Other, 0));
+        assert_eq!(named.security.protocol, SecurityProtocol::Ssl);
     }
 
     #[test]

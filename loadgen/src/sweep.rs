@@ -17,6 +17,7 @@ use crate::environment::{self, Environment};
 use crate::load::{self, Job, Moment};
 use crate::offsets;
 use crate::outcome::{Outcome, RunFacts};
+use crate::peers;
 use crate::plan::{Acks, Cell, Phase};
 use crate::producer::{Live, Produced};
 use crate::progress::Progress;
@@ -37,14 +38,15 @@ const TOPIC_READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long reading back one phase may take; what is not read then is left unverified, and the row shows it.
 const VERIFY_LIMIT: Duration = Duration::from_secs(12);
 /// Planned seconds around a phase: topic, drain, reading back, files.
-const PHASE_OVERHEAD_S: f64 = 2.0;
+pub(crate) const PHASE_OVERHEAD_S: f64 = 2.0;
 /// MiB of memory that are taken in a second, as planned; a host that has to give them first is slower.
-const WARM_MIB_S: f64 = 3_000.0;
+pub(crate) const WARM_MIB_S: f64 = 3_000.0;
 
-struct Step {
-    cell: Cell,
-    phase: Phase,
-    repeat: u32,
+/// One phase of one cell, once.
+pub(crate) struct Step {
+    pub cell: Cell,
+    pub phase: Phase,
+    pub repeat: u32,
 }
 
 /// Runs the sweep. The exit code: 0 fine, 2 an acknowledged record was lost, 3 a result is invalid.
@@ -94,6 +96,10 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     let target = Target::start(&settings).await?;
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
+    let warmth = match settings.warm_records {
+        0 => None,
+        records => Some(peers::warm::warm(&target, std::slice::from_ref(&settings), records, &progress).await?),
+    };
     let facts = RunFacts {
         run_id: &run_id,
         settings: &settings,
@@ -113,6 +119,7 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
             "crypto": (settings.transport == crate::settings::TransportKind::Quic).then_some("ring"),
             "congestion": "cubic",
             "settings": settings,
+            "warmth": warmth,
             "environment": environment,
             "ceilings": ceilings,
             "memory_warm": ballast.report(),
@@ -232,13 +239,14 @@ async fn measure_ceilings(
 }
 
 /// Takes the ballast, if it is not held, and says so when that fails.
-async fn warm(ballast: &mut Ballast, progress: &Progress) {
+pub(crate) async fn warm(ballast: &mut Ballast, progress: &Progress) {
     if let Some(sentence) = ballast.take().await {
         progress.say(&sentence);
     }
 }
 
-async fn run_step(
+/// Makes a topic, runs the phase on it, reads it back, removes the topic.
+pub(crate) async fn run_step(
     target: &Target,
     settings: &Settings,
     step: &Step,

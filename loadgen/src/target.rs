@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use minisr_client::{Address, Admin, Client, ClientConfig, TlsFiles, Transport};
-use minisr_cluster::{Cluster, ClusterOptions, FlushPolicy};
+use minisr_client::transport::TlsIdentity;
+use minisr_client::{Address, Admin, Client, ClientConfig, SaslCredentials, TlsFiles, Transport};
+use minisr_cluster::{Cluster, ClusterOptions, Driver, FlushPolicy};
 
-use crate::settings::{Flush, Settings, TransportKind};
+use crate::settings::{Flush, Settings, TargetKind, TransportKind};
 
 /// How long a deleted topic's files are waited for. Whoever removes them later keeps their pages a little longer.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
@@ -15,6 +16,7 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 pub struct Target {
     cluster: Option<Cluster>,
     transport: Transport,
+    sasl: Option<SaslCredentials>,
     bootstrap: Vec<Address>,
     streams: usize,
     /// Brokers it has.
@@ -31,30 +33,15 @@ impl Target {
     }
 
     async fn embed(settings: &Settings) -> Result<Target> {
-        let mut options = ClusterOptions::new(usize::from(settings.brokers));
-        options.flush = Some(match settings.flush {
-            Flush::Never => FlushPolicy::Never,
-            Flush::Interval => FlushPolicy::Interval,
-            Flush::Commit => FlushPolicy::Commit,
-        });
-        // Like is compared with like: a ceiling over TCP is plaintext on every hop, and so is Kafka by default.
-        options.insecure_peers = settings.transport == TransportKind::Tcp;
-        for (name, value) in &settings.set {
-            options = options.set(name, value);
-        }
-        let cluster = Cluster::start(options).await.context("the embedded cluster did not start")?;
+        let cluster = start_cluster(settings).await?;
         let (transport, addresses) = match settings.transport {
             TransportKind::Quic => (quic(&cluster.ca_path())?, cluster.bootstrap_quic()),
             TransportKind::Tcp => (Transport::Tcp, cluster.bootstrap_tcp()),
         };
         let bootstrap = addresses.iter().map(|at| Address::new(at.ip().to_string(), at.port())).collect();
-        Ok(Target {
-            cluster: Some(cluster),
-            transport,
-            bootstrap,
-            streams: settings.streams as usize,
-            brokers: u32::from(settings.brokers),
-        })
+        let brokers = u32::try_from(cluster.ids().count())?;
+        let streams = settings.streams as usize;
+        Ok(Target { cluster: Some(cluster), transport, sasl: None, bootstrap, streams, brokers })
     }
 
     async fn find(settings: &Settings, bootstrap: &[String]) -> Result<Target> {
@@ -63,11 +50,13 @@ impl Target {
             .map(|text| text.parse::<Address>().with_context(|| format!("{text:?} is not HOST:PORT")))
             .collect::<Result<Vec<_>>>()?;
         let transport = match (settings.transport, &settings.ca) {
+            (TransportKind::Tcp, Some(ca)) if settings.security.protocol.tls() => Transport::TcpTls(identity(ca)?),
             (TransportKind::Tcp, _) => Transport::Tcp,
             (TransportKind::Quic, Some(ca)) => quic(ca)?,
             (TransportKind::Quic, None) => bail!("--transport quic with --bootstrap needs --ca FILE"),
         };
-        let mut target = Target { cluster: None, transport, bootstrap, streams: settings.streams as usize, brokers: 0 };
+        let (sasl, streams) = (settings.security.sasl.clone(), settings.streams as usize);
+        let mut target = Target { cluster: None, transport, sasl, bootstrap, streams, brokers: 0 };
         let view = target.admin()?.metadata().await.context("the cluster given by --bootstrap does not answer")?;
         target.brokers = u32::try_from(view.brokers.len())?;
         let needed = settings.cells.iter().map(|cell| cell.replication_factor).max().unwrap_or(1);
@@ -86,6 +75,7 @@ impl Target {
     pub fn connector(&self) -> Connector {
         let mut config = ClientConfig::new(self.bootstrap.clone(), self.transport.clone());
         config.client_id = "minisr-loadgen".into();
+        config.sasl.clone_from(&self.sasl);
         config.streams_per_broker = self.streams;
         config.request_timeout = Duration::from_secs(10);
         Connector { config }
@@ -145,8 +135,30 @@ impl Connector {
     }
 }
 
+/// Starts a cluster of the kind that the settings name, in a temporary directory.
+async fn start_cluster(settings: &Settings) -> Result<Cluster> {
+    let mut options = ClusterOptions::new(usize::from(settings.brokers));
+    options.driver = match settings.target {
+        TargetKind::Kafka => Driver::Kafka,
+        TargetKind::Minisr | TargetKind::Other => Driver::Minisr,
+    };
+    options.flush = Some(match settings.flush {
+        Flush::Never => FlushPolicy::Never,
+        Flush::Interval => FlushPolicy::Interval,
+        Flush::Commit => FlushPolicy::Commit,
+    });
+    // Like is compared with like: a ceiling over TCP is plaintext on every hop, and so is Kafka by default.
+    options.insecure_peers = options.driver == Driver::Minisr && settings.transport == TransportKind::Tcp;
+    for (name, value) in &settings.set {
+        options = options.set(name, value);
+    }
+    Cluster::start(options).await.context("the embedded cluster did not start")
+}
+
+fn identity(ca: &std::path::Path) -> Result<TlsIdentity> {
+    TlsFiles::ca_only(ca).load().with_context(|| format!("the certificate authority {}", ca.display()))
+}
+
 fn quic(ca: &std::path::Path) -> Result<Transport> {
-    let identity =
-        TlsFiles::ca_only(ca).load().with_context(|| format!("the certificate authority {}", ca.display()))?;
-    Ok(Transport::Quic(identity))
+    Ok(Transport::Quic(identity(ca)?))
 }

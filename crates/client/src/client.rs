@@ -13,6 +13,7 @@ use minisr_wire::{ErrorCode, StrBytes};
 
 use crate::connection::{ConnectError, Connection, ConnectionConfig, ConnectionError, Unsupported};
 use crate::metadata::ClusterView;
+use crate::sasl::SaslCredentials;
 use crate::transport::{Address, Dialer, TlsError, Transport, tuning};
 
 /// A broker that has not answered a question of metadata after this long is not waited for alone: the next is asked
@@ -48,6 +49,8 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// Ordered connections to each broker for records; a partition is pinned to one.
     pub streams_per_broker: usize,
+    /// Who we are, for brokers that ask (SASL); `None` where nobody does.
+    pub sasl: Option<SaslCredentials>,
     /// Where a broker is dialed instead of where it says it listens (`--peer-address`): how a proxy is inserted.
     pub peer_addresses: BTreeMap<i32, Address>,
 }
@@ -63,6 +66,7 @@ impl ClientConfig {
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(30),
             streams_per_broker: tuning::STREAMS_PER_BROKER,
+            sasl: None,
             peer_addresses: BTreeMap::new(),
         }
     }
@@ -177,7 +181,8 @@ impl Client {
     /// Settings of this client's connections.
     #[must_use]
     pub fn connection_config(&self) -> ConnectionConfig {
-        ConnectionConfig::named(self.inner.config.client_id.clone())
+        let named = ConnectionConfig::named(self.inner.config.client_id.clone());
+        ConnectionConfig { sasl: self.inner.config.sasl.clone(), ..named }
     }
 
     /// Where a broker is dialed.

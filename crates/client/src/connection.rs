@@ -25,6 +25,7 @@ use minisr_wire::protocol::Request;
 use minisr_wire::scatter::encode_produce_request;
 use minisr_wire::{Chunks, DecodeError, EncodeError, ErrorCode, FrameSplitter, StrBytes};
 
+use crate::sasl::{self, SaslCredentials, SaslError};
 use crate::transport::{Address, ByteStream, DialError, Dialer, ReadHalf, WriteHalf};
 
 /// Memory taken for an answer on the word of its length prefix alone: a fetch's default limit. Brokers are believed more
@@ -88,6 +89,9 @@ pub enum ConnectError {
     /// The broker refused to name its versions.
     #[error("broker refuses ApiVersions: {0}")]
     Refused(ErrorCode),
+    /// The broker does not believe who we are, or we do not believe the broker.
+    #[error(transparent)]
+    Sasl(#[from] SaslError),
 }
 
 /// Settings of a connection.
@@ -97,11 +101,13 @@ pub struct ConnectionConfig {
     pub client_id: StrBytes,
     /// Largest response accepted.
     pub frame_bytes_max: usize,
+    /// Who we are; `None` where nobody asks.
+    pub sasl: Option<SaslCredentials>,
 }
 
 impl Default for ConnectionConfig {
     fn default() -> Self {
-        Self { client_id: StrBytes::from_static_str("minisr"), frame_bytes_max: FRAME_BYTES_MAX }
+        Self { client_id: StrBytes::from_static_str("minisr"), frame_bytes_max: FRAME_BYTES_MAX, sasl: None }
     }
 }
 
@@ -323,14 +329,23 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Opens a byte stream with the dialer and negotiates, all within the dialer's timeout.
+    /// Opens a byte stream with the dialer, negotiates and, with credentials, authenticates, all within the dialer's
+    /// timeout.
     ///
     /// # Errors
-    /// The broker cannot be reached or does not tell its versions.
+    /// The broker cannot be reached, does not tell its versions, or does not accept the credentials.
     pub async fn open(dialer: &Dialer, address: &Address, config: ConnectionConfig) -> Result<Self, ConnectError> {
         let stream = dialer.open(address).await?;
         let timeout = dialer.connect_timeout();
-        tokio::time::timeout(timeout, Self::negotiate(stream, config))
+        let set_up = async {
+            let credentials = config.sasl.clone();
+            let connection = Self::negotiate(stream, config).await?;
+            if let Some(credentials) = credentials {
+                sasl::authenticate(&connection, &credentials).await?;
+            }
+            Ok::<_, ConnectError>(connection)
+        };
+        tokio::time::timeout(timeout, set_up)
             .await
             .map_err(|_| DialError::Timeout { address: address.clone(), timeout })?
     }

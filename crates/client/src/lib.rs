@@ -2,6 +2,7 @@
 //!
 //! * [`transport`]: byte streams, and every transport setting in one place.
 //! * [`connection`]: one ordered, pipelined Kafka connection on a byte stream.
+//! * [`sasl`]: who we are, where a broker wants to know.
 //! * [`client`]: the way to brokers and what is known of the cluster ([`metadata`]), shared by what follows.
 //! * [`admin`]: topics and offsets.
 //! * [`producer`]: batches, windows, idempotence, retries, and outcomes that can be trusted.
@@ -18,6 +19,7 @@ pub mod consumer;
 pub mod history;
 pub mod metadata;
 pub mod producer;
+pub mod sasl;
 pub mod transport;
 
 pub use admin::{
@@ -28,4 +30,5 @@ pub use connection::{Connection, ConnectionConfig, ConnectionError};
 pub use consumer::{Consumer, ConsumerConfig, Fetched, OffsetReset, read_all};
 pub use metadata::ClusterView;
 pub use producer::{Producer, ProducerConfig};
+pub use sasl::{Password, SaslCredentials, SaslError, SaslMechanism};
 pub use transport::{Address, Dialer, TlsFiles, Transport};

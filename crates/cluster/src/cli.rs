@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use minisr_cluster::{Cluster, ClusterError, ClusterOptions, FlushPolicy, Ports, default_directory};
+use minisr_cluster::{Cluster, ClusterError, ClusterOptions, Driver, FlushPolicy, Ports, default_directory};
 
 use crate::{elect, reassign, status};
 
-/// Runs a local cluster of minisr brokers for play and for tests.
+/// Runs a local cluster of minisr brokers, or of Apache Kafka's, for play and for tests.
 #[derive(Debug, Parser)]
 #[command(name = "minisr-cluster", version)]
 pub struct Cli {
@@ -106,6 +106,9 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Up {
+    /// Start Apache Kafka (KRaft) instead of minisr; its jars are fetched once with mvn, Java 17 runs them
+    #[arg(long, conflicts_with_all = ["broker_binary", "quic_port"])]
+    kafka: bool,
     /// How many brokers
     #[arg(long, default_value_t = 3, value_name = "N")]
     brokers: usize,
@@ -136,9 +139,9 @@ struct Up {
     /// The broker program [default: minisr-broker beside this program, or $MINISR_BROKER]
     #[arg(long, value_name = "FILE")]
     broker_binary: Option<PathBuf>,
-    /// How long all brokers together may take to become ready
-    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
-    ready_timeout: f64,
+    /// How long all brokers together may take to become ready [default: 30, with --kafka 120]
+    #[arg(long, value_name = "SECONDS")]
+    ready_timeout: Option<f64>,
 }
 
 /// One broker or all of them.
@@ -226,7 +229,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn start(dir: PathBuf, up: Up) -> anyhow::Result<()> {
-    if !up.ready_timeout.is_finite() || up.ready_timeout <= 0.0 {
+    if up.ready_timeout.is_some_and(|seconds| !seconds.is_finite() || seconds <= 0.0) {
         bail!("--ready-timeout must be a positive number of seconds");
     }
     let options = ClusterOptions {
@@ -239,17 +242,17 @@ async fn start(dir: PathBuf, up: Up) -> anyhow::Result<()> {
         ports: Ports { quic: up.quic_port, tcp: up.tcp_port, control: up.control_port },
         host: up.host,
         broker_binary: up.broker_binary,
-        ready_timeout: Duration::from_secs_f64(up.ready_timeout),
+        driver: if up.kafka { Driver::Kafka } else { Driver::Minisr },
+        ready_timeout: up.ready_timeout.map(Duration::from_secs_f64),
         keep_dir: true,
         ..ClusterOptions::default()
     };
     let cluster = Cluster::start(options).await?;
-    let line = format!(
-        "ready quic={} tcp={} dir={}",
-        join(&cluster.bootstrap_quic()),
-        join(&cluster.bootstrap_tcp()),
-        cluster.dir().display()
-    );
+    let quic = match cluster.driver().speaks_quic() {
+        true => format!("quic={} ", join(&cluster.bootstrap_quic())),
+        false => String::new(),
+    };
+    let line = format!("ready {quic}tcp={} dir={}", join(&cluster.bootstrap_tcp()), cluster.dir().display());
     cluster.detach();
     writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::driver::Driver;
 use crate::error::ClusterError;
 use crate::layout::{BrokerPorts, Description, Layout};
 use crate::process::{self, Identity, Life, Usage};
@@ -102,8 +103,8 @@ impl Cluster {
             .collect();
         Ok(Self {
             layout,
+            ready_timeout: description.driver.ready_timeout(),
             description: Mutex::new(description),
-            ready_timeout: Duration::from_secs(30),
             brokers: Mutex::new(brokers),
             ownership: Mutex::new(Ownership { watchdog: None, remove_dir: false }),
             arguments: Mutex::default(),
@@ -154,6 +155,11 @@ impl Cluster {
     /// The ids of the brokers, ascending.
     pub fn ids(&self) -> std::vec::IntoIter<i32> {
         lock(&self.description).ids().into_iter()
+    }
+
+    /// What the brokers are.
+    pub fn driver(&self) -> Driver {
+        lock(&self.description).driver
     }
 
     /// The cluster's id.
@@ -291,6 +297,8 @@ impl Cluster {
             self.wait_gone(id, STOP_BOUND).await?;
         }
         self.demand(id, &[BrokerState::Killed, BrokerState::Stopped, BrokerState::Died], "started")?;
+        let description = lock(&self.description).clone();
+        description.driver.prepare(&self.layout, &description, id).await?;
         self.launch(id)
     }
 
@@ -369,9 +377,8 @@ impl Cluster {
     pub(crate) fn launch(&self, id: i32) -> Result<(), ClusterError> {
         let layout = &self.layout;
         let description = lock(&self.description).clone();
-        let driver = description.driver;
         let _ = fs::remove_file(layout.ended(id));
-        let mut arguments = driver.arguments(layout, &description, id);
+        let mut arguments = description.driver.arguments(layout, &description, id);
         arguments.extend(lock(&self.arguments).get(&id).into_iter().flatten().map(Into::into));
         let watched_by = lock(&self.ownership).watchdog.as_ref().and_then(Watchdog::inbox);
         let child = process::spawn(

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::driver::KafkaError;
+
 /// A failed operation on a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -115,6 +117,17 @@ pub enum ClusterError {
         id: i32,
         /// Why not.
         reason: nix::Error,
+    },
+    /// Apache Kafka cannot be run here.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// The brokers are not minisr's, and only minisr's can do this.
+    #[error("`{command}` is for clusters of minisr brokers, and this one consists of {driver} brokers")]
+    OnlyMinisr {
+        /// What was asked for.
+        command: &'static str,
+        /// What the brokers are.
+        driver: &'static str,
     },
     /// A certificate could not be made.
     #[error("cannot make a certificate: {0}")]

@@ -14,6 +14,7 @@ use minisr_client::{Address, Admin, Client, ClientConfig, ClientError, ClusterVi
 use crate::BrokerState;
 use crate::certificates::Authority;
 use crate::cluster::{Cluster, Slot, lock};
+use crate::driver::Driver;
 use crate::error::ClusterError;
 use crate::options::Ports;
 use crate::ports;
@@ -82,12 +83,24 @@ impl Cluster {
         Ok(Admin::new(client.map_err(|error| RemoveError::Transport(error.to_string()))?))
     }
 
+    /// Refuses what rests on minisr's own controllers where there are none.
+    ///
+    /// # Errors
+    /// The brokers are another implementation's.
+    pub fn demand_minisr(&self, command: &'static str) -> Result<(), ClusterError> {
+        match self.driver() {
+            Driver::Minisr => Ok(()),
+            driver => Err(ClusterError::OnlyMinisr { command, driver: driver.name() }),
+        }
+    }
+
     /// Adds a broker with free ports and the settings of the others, and waits until it is registered and unfenced.
     /// Returns its id, which no broker of this cluster ever had.
     ///
     /// # Errors
     /// It cannot be made or does not become ready.
     pub async fn add(&self) -> Result<i32, ClusterError> {
+        self.demand_minisr("add")?;
         let (id, text) = self.make_broker()?;
         let layout = self.layout();
         let data = layout.data(id);
@@ -160,6 +173,7 @@ impl Cluster {
         drain_max: Duration,
         mut told: impl FnMut(String) + Send,
     ) -> Result<(), RemoveError> {
+        self.demand_minisr("remove")?;
         let state = self.state(id)?;
         if self.ids().count() == 1 {
             return Err(RemoveError::OnlyBroker { id });

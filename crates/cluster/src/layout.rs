@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,9 @@ pub(crate) struct Description {
     pub cluster_id: String,
     pub driver: Driver,
     pub binary: PathBuf,
+    /// Where the jars are, if the program is a Java machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jars: Option<PathBuf>,
     pub host: IpAddr,
     /// Of broker 1, 2 and so on, removed ones included: an id is never used again.
     pub ports: Vec<BrokerPorts>,
@@ -45,6 +48,17 @@ impl Description {
     /// The brokers that belong to the cluster, ascending.
     pub fn ids(&self) -> Vec<i32> {
         (1..=self.ports.len() as i32).filter(|id| !self.removed.contains(id)).collect()
+    }
+
+    /// A port on the host of all brokers.
+    pub fn address(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.host, port)
+    }
+
+    /// `controller.quorum.voters` of a new cluster: all brokers.
+    pub fn voters(&self) -> String {
+        let voter = |(index, ports): (usize, &BrokerPorts)| format!("{}@{}", index + 1, self.address(ports.control));
+        self.ports.iter().enumerate().map(voter).collect::<Vec<_>>().join(",")
     }
 }
 

@@ -30,7 +30,7 @@ mod start;
 mod watchdog;
 
 pub use cluster::{BrokerState, Cluster};
-pub use driver::Driver;
+pub use driver::{Driver, KAFKA_VERSION, KafkaError, KafkaInstallation};
 pub use error::ClusterError;
 pub use growth::RemoveError;
 pub use layout::{BrokerPorts, Layout, default_directory};

@@ -78,8 +78,8 @@ pub struct ClusterOptions {
     pub broker_binary: Option<PathBuf>,
     /// Environment of the broker processes beyond the inherited one (`RUST_LOG`, for instance).
     pub environment: Vec<(String, String)>,
-    /// How long all brokers together may take to become ready.
-    pub ready_timeout: Duration,
+    /// How long all brokers together may take to become ready; the driver's own bound when `None`.
+    pub ready_timeout: Option<Duration>,
     /// Keep the directory when the cluster goes away, even a temporary one.
     pub keep_dir: bool,
     /// Remove the directory when the cluster goes away, even a named one.
@@ -100,7 +100,7 @@ impl Default for ClusterOptions {
             driver: Driver::Minisr,
             broker_binary: None,
             environment: Vec::new(),
-            ready_timeout: Duration::from_secs(30),
+            ready_timeout: None,
             keep_dir: false,
             remove_dir: false,
         }

@@ -146,6 +146,7 @@ pub async fn remove(cluster: &Cluster, id: i32, wait_max: u64) -> anyhow::Result
 
 /// Carries out `promote` and `demote`.
 pub async fn vote(cluster: &Cluster, id: i32, is_voter: bool) -> anyhow::Result<()> {
+    cluster.demand_minisr(if is_voter { "promote" } else { "demote" })?;
     let admin = cluster.admin()?;
     if is_voter {
         admin.add_voter(id).await?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::certificates::Authority;
 use crate::cluster::{Cluster, Ownership, Slot};
+use crate::driver::KafkaError;
 use crate::error::ClusterError;
 use crate::layout::{Description, Layout};
 use crate::options::ClusterOptions;
@@ -25,7 +26,7 @@ impl Cluster {
     /// where these are.
     pub async fn start(options: ClusterOptions) -> Result<Self, ClusterError> {
         check(&options)?;
-        let binary = options.driver.find_binary(options.broker_binary.as_deref())?;
+        let program = options.driver.find_program(options.broker_binary.as_deref()).await?;
         let mut chosen = Some(ports::choose(options.host, options.brokers, options.ports)?);
         let (layout, temporary) = make_directory(options.dir.as_deref())?;
         let authority = match Authority::create(&layout) {
@@ -41,11 +42,12 @@ impl Cluster {
             let description = Description {
                 cluster_id: uuid::Uuid::new_v4().simple().to_string(),
                 driver: options.driver,
-                binary: binary.clone(),
+                binary: program.binary.clone(),
+                jars: program.jars.clone(),
                 host: options.host,
                 ports,
                 removed: BTreeSet::new(),
-                environment: options.environment.clone(),
+                environment: program.environment.iter().chain(&options.environment).cloned().collect(),
                 insecure_peers: options.insecure_peers,
             };
             match Self::try_start(&options, &layout, &authority, description, temporary).await {
@@ -59,7 +61,9 @@ impl Cluster {
                     attempt += 1;
                 }
                 // Their logs are evidence, and the error says where they are.
-                Err(error @ ClusterError::NotReady { .. }) => return Err(error),
+                Err(error @ (ClusterError::NotReady { .. } | ClusterError::Kafka(KafkaError::Format { .. }))) => {
+                    return Err(error);
+                }
                 Err(error) => return Err(withdraw(&layout, options.brokers, error)),
             }
         }
@@ -74,7 +78,7 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let mut settings = Vec::new();
         if let Some(flush) = options.flush {
-            settings.push(("log.flush.policy".to_owned(), flush.to_string()));
+            settings.extend(options.driver.flush_settings(flush));
         }
         settings.extend(options.settings.iter().cloned());
         for id in 1..=options.brokers as i32 {
@@ -97,7 +101,7 @@ impl Cluster {
         let remove = ((temporary || options.remove_dir) && !options.keep_dir).then(|| layout.dir());
         let cluster = Self {
             layout: layout.clone(),
-            ready_timeout: options.ready_timeout,
+            ready_timeout: options.ready_timeout.unwrap_or(options.driver.ready_timeout()),
             brokers: Mutex::new(description.ports.iter().map(|_| Slot::default()).collect()),
             description: Mutex::new(description),
             ownership: Mutex::new(Ownership { watchdog: Some(Watchdog::start(remove)?), remove_dir: remove.is_some() }),
@@ -115,6 +119,15 @@ impl Cluster {
     }
 
     async fn launch_all(&self) -> Result<(), ClusterError> {
+        // What has to be made for each broker is made for all at once.
+        let mut preparing = tokio::task::JoinSet::new();
+        for id in self.ids() {
+            let (layout, description) = (self.layout.clone(), crate::cluster::lock(&self.description).clone());
+            preparing.spawn(async move { description.driver.prepare(&layout, &description, id).await });
+        }
+        while let Some(prepared) = preparing.join_next().await {
+            prepared.expect("preparing does not panic")?;
+        }
         for id in self.ids() {
             self.launch(id)?;
         }

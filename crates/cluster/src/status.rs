@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use minisr_client::connection::{Connection, ConnectionConfig};
 use minisr_client::{Address, Dialer, Transport};
-use minisr_cluster::{BrokerState, Cluster};
+use minisr_cluster::{BrokerState, Cluster, Driver};
 use minisr_wire::messages::{MetadataRequest, MetadataResponse};
 use serde::Serialize;
 
@@ -16,6 +16,8 @@ const ANSWER_BOUND: Duration = Duration::from_secs(1);
 #[derive(Serialize)]
 struct Status {
     dir: String,
+    /// What the brokers are: `minisr` or `kafka`.
+    driver: Driver,
     cluster_id: String,
     ca: String,
     brokers: Vec<BrokerStatus>,
@@ -30,7 +32,8 @@ struct BrokerStatus {
     pid: Option<i32>,
     state: BrokerState,
     ready: bool,
-    quic: String,
+    /// None where the brokers do not speak QUIC.
+    quic: Option<String>,
     tcp: String,
     log: String,
 }
@@ -52,7 +55,8 @@ pub async fn print(cluster: &Cluster, json: bool) -> anyhow::Result<()> {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
         return Ok(());
     }
-    writeln!(out, "cluster {} in {}", status.cluster_id, status.dir)?;
+    let whose = if status.driver == Driver::Minisr { String::new() } else { format!(" of {}", status.driver.name()) };
+    writeln!(out, "cluster {}{whose} in {}", status.cluster_id, status.dir)?;
     writeln!(out, "{:<7} {:>8} {:<9} {:<22} {:<22}", "broker", "pid", "state", "quic", "tcp")?;
     for broker in &status.brokers {
         let pid = broker.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
@@ -61,7 +65,8 @@ pub async fn print(cluster: &Cluster, json: bool) -> anyhow::Result<()> {
             state => state.to_string(),
         };
         let controller = if status.controller == Some(broker.id) { "controller" } else { "" };
-        let line = format!("{:<7} {pid:>8} {state:<9} {:<22} {:<22} {controller}", broker.id, broker.quic, broker.tcp);
+        let quic = broker.quic.as_deref().unwrap_or("-");
+        let line = format!("{:<7} {pid:>8} {state:<9} {quic:<22} {:<22} {controller}", broker.id, broker.tcp);
         writeln!(out, "{}", line.trim_end())?;
     }
     if status.controller.is_none() && status.topics.is_empty() {
@@ -84,29 +89,43 @@ pub async fn print(cluster: &Cluster, json: bool) -> anyhow::Result<()> {
 
 async fn gather(cluster: &Cluster) -> anyhow::Result<Status> {
     let mut brokers = Vec::new();
+    let speaks_quic = cluster.driver().speaks_quic();
     for (id, (quic, tcp)) in cluster.ids().zip(cluster.bootstrap_quic().into_iter().zip(cluster.bootstrap_tcp())) {
         brokers.push(BrokerStatus {
             id,
             pid: cluster.pid(id),
             state: cluster.state(id)?,
             ready: cluster.is_ready(id),
-            quic: quic.to_string(),
+            quic: speaks_quic.then(|| quic.to_string()),
             tcp: tcp.to_string(),
             log: cluster.log_path(id).display().to_string(),
         });
     }
     let metadata = ask_any(&brokers).await?;
+    let controller = match (&metadata, cluster.driver()) {
+        (None, _) => None,
+        (Some(metadata), Driver::Minisr) => Some(metadata.controller_id.0),
+        // Kafka's metadata names any broker there: all of them forward what is for the controller (KIP-590).
+        (Some(_), Driver::Kafka) => quorum_leader(cluster).await,
+    };
     // Those that are left may not have heard yet that it is gone.
     let is_there = |id: &i32| brokers.iter().any(|broker| broker.id == *id && broker.pid.is_some());
-    let controller = metadata.as_ref().map(|metadata| metadata.controller_id.0).filter(is_there);
+    let controller = controller.filter(is_there);
     Ok(Status {
         dir: cluster.dir().display().to_string(),
+        driver: cluster.driver(),
         cluster_id: cluster.cluster_id(),
         ca: cluster.ca_path().display().to_string(),
         brokers,
         controller,
         topics: metadata.map(|metadata| topics(&metadata)).unwrap_or_default(),
     })
+}
+
+async fn quorum_leader(cluster: &Cluster) -> Option<i32> {
+    let admin = cluster.admin().ok()?;
+    let answered = tokio::time::timeout(ANSWER_BOUND, admin.describe_quorum()).await;
+    answered.ok()?.ok()?.leader
 }
 
 /// The cluster as the first broker that answers describes it.

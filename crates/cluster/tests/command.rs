@@ -84,6 +84,54 @@ fn command_without_a_cluster_says_so() {
 }
 
 #[test]
+fn command_kafka_without_java_or_with_an_old_one_says_what_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let up = |path: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_minisr-cluster"));
+        command.args(["up", "--kafka", "--dir"]).arg(dir.path().join("cluster"));
+        command.env("PATH", path).env_remove("JAVA_HOME").env_remove("MINISR_KAFKA_JARS").output().unwrap()
+    };
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let without = up(&empty);
+    assert_eq!(without.status.code(), Some(1));
+    assert!(text(&without.stderr).contains("Java 17"), "{}", text(&without.stderr));
+
+    let old = dir.path().join("old");
+    fs::create_dir(&old).unwrap();
+    fs::write(old.join("java"), "#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n").unwrap();
+    fs::set_permissions(old.join("java"), fs::Permissions::from_mode(0o755)).unwrap();
+    let with_old = up(&old);
+    assert!(text(&with_old.stderr).contains("version 11.0.2"), "{}", text(&with_old.stderr));
+    assert_eq!(text(&with_old.stderr).lines().count(), 1, "one sentence");
+    assert!(!dir.path().join("cluster").exists(), "nothing was made");
+}
+
+#[test]
+fn command_kafka_without_maven_says_what_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("path");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("java"), "#!/bin/sh\necho 'openjdk version \"17.0.1\" 2021-10-19' >&2\n").unwrap();
+    fs::set_permissions(path.join("java"), fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_minisr-cluster"))
+        .args(["up", "--kafka", "--dir"])
+        .arg(dir.path().join("cluster"))
+        .env("PATH", &path)
+        .env("XDG_CACHE_HOME", dir.path().join("cache"))
+        .env_remove("JAVA_HOME")
+        .env_remove("MINISR_KAFKA_JARS")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("Maven") && text(&output.stderr).contains("`mvn`"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
 fn command_in_a_directory_that_cannot_be_made_says_why_once_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("cluster"), "a file").unwrap();

@@ -26,7 +26,7 @@ fn script(dir: &Path, text: &str) -> PathBuf {
 fn options(binary: PathBuf, brokers: usize) -> ClusterOptions {
     ClusterOptions {
         broker_binary: Some(binary),
-        ready_timeout: Duration::from_secs(10),
+        ready_timeout: Some(Duration::from_secs(10)),
         ..ClusterOptions::new(brokers)
     }
 }

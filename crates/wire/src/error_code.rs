@@ -92,6 +92,10 @@ codes! {
     CLUSTER_AUTHORIZATION_FAILED = 31;
     /// A timestamp is out of range, or the client set LogAppendTime.
     INVALID_TIMESTAMP = 32;
+    /// The broker does not offer the SASL mechanism.
+    UNSUPPORTED_SASL_MECHANISM = 33;
+    /// The request does not fit the state of the SASL exchange.
+    ILLEGAL_SASL_STATE = 34;
     /// The version is not served.
     UNSUPPORTED_VERSION = 35;
     /// A topic of this name exists.
@@ -130,6 +134,8 @@ codes! {
     OPERATION_NOT_ATTEMPTED = 55;
     /// The disk refused; the log is offline.
     KAFKA_STORAGE_ERROR = 56, retriable;
+    /// The credentials are not accepted.
+    SASL_AUTHENTICATION_FAILED = 58;
     /// The producer id is not known.
     UNKNOWN_PRODUCER_ID = 59;
     /// The fetch session is not known.

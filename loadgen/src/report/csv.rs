@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Columns of `summary.csv`, in their order.
-pub const SUMMARY_COLUMNS: [&str; 102] = [
+pub const SUMMARY_COLUMNS: [&str; 103] = [
     "schema_version",
     "run_id",
     "cell_id",
@@ -110,6 +110,7 @@ pub const SUMMARY_COLUMNS: [&str; 102] = [
     "recovery_ms",
     "verified_records",
     "acked_lost",
+    "target",
 ];
 
 /// Columns of `intervals.csv`.
