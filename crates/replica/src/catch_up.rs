@@ -2,8 +2,9 @@
 //!
 //! They have a fetch loop of their own, so that bulk does not stand in front of the few records that an acknowledgement
 //! waits for. An answer in it is at most [`BYTES_MAX`], so that it holds leader and follower up for a moment only, and
-//! after each full answer the loop rests for [`RESTS`] times as long as that answer took. So it rests longer the busier
-//! the machines are, and of all replicas that catch up a quarter at most is served at the same time.
+//! after each answer that leaves at least as much to copy the loop rests for [`RESTS`] times as long as that answer
+//! took. So it rests longer the busier the machines are, and of all replicas that catch up a quarter at most is served at
+//! the same time.
 //!
 //! Where producers write so much that a polite replica would hardly get nearer, it is not polite: being in sync again is
 //! worth more than their response times. A throttle ([`crate::throttle`]) comes on top of all this.
@@ -12,7 +13,10 @@ use crate::config::Config;
 
 /// What one answer may carry, within the limits of the settings.
 const BYTES_MAX: usize = 128 * 1024;
-/// How many times as long as a full answer took, the loop rests after it.
+/// An answer of at most this much disturbs nobody: no rest after it. Far below [`BYTES_MAX`], since an answer consists of
+/// whole batches and ends where a segment does, so that most are not full however much there is.
+const BYTES_SMALL: usize = BYTES_MAX / 8;
+/// How many times as long as an answer took, the loop rests after it.
 const RESTS: u64 = 3;
 /// No rest is longer: an answer may also have been late for a reason that is over.
 const REST_MS_MAX: u64 = 100;
@@ -31,15 +35,15 @@ pub(crate) struct Haul {
 /// How a loop of those who catch up gets on.
 #[derive(Clone, Copy, Debug, Default, Hash)]
 pub(crate) struct Pace {
-    /// Committed records that were missing after the last full answer.
+    /// Committed records that were missing after the last answer, if there may be a rest after it.
     lacked: Option<i64>,
 }
 
 impl Pace {
-    /// How long to rest after an answer that took so long. One that is far from full reached the end of something, and
-    /// may have waited there: no rest. And none when more than half of what it brought has grown again meanwhile.
-    pub(crate) fn rest_ms(&mut self, took_ms: u64, haul: Haul, config: &Config) -> Option<u64> {
-        if haul.bytes <= bytes_max(config) / 2 {
+    /// How long to rest after an answer that took so long. No rest after a small one, nor near the end, where a rest would
+    /// keep the replica from ever being in sync; and none when more than half of what it brought has grown again meanwhile.
+    pub(crate) fn rest_ms(&mut self, took_ms: u64, haul: Haul) -> Option<u64> {
+        if haul.bytes <= BYTES_SMALL || haul.lacks <= haul.records {
             self.lacked = None;
             return None;
         }
@@ -108,21 +112,27 @@ mod tests {
     }
 
     #[test]
-    fn catch_up_rest_has_bounds_and_follows_full_answers_only() {
-        let config = Config::new(BrokerId(1));
-        let rest_ms = |took_ms, haul, config: &Config| Pace::default().rest_ms(took_ms, haul, config);
-        assert_eq!(rest_ms(0, FULL, &config), Some(RESTS));
-        assert_eq!(rest_ms(60_000, FULL, &config), Some(REST_MS_MAX));
-        assert_eq!(rest_ms(500, Haul { bytes: 1_000, ..FULL }, &config), None);
-        let small = Config { replica_fetch_max_bytes: 1_000, ..config };
-        assert_eq!(rest_ms(5, Haul { bytes: 1_000, ..FULL }, &small), Some(15));
+    fn catch_up_rest_has_bounds() {
+        assert_eq!(Pace::default().rest_ms(0, FULL), Some(RESTS));
+        assert_eq!(Pace::default().rest_ms(60_000, FULL), Some(REST_MS_MAX));
+    }
+
+    #[test]
+    fn catch_up_rest_follows_an_answer_of_one_batch_that_leaves_no_room_for_another() {
+        let one_batch = Haul { bytes: 49_246, records: 3, lacks: 10_859 };
+        assert_eq!(Pace::default().rest_ms(2, one_batch), Some(6));
+    }
+
+    #[test]
+    fn catch_up_does_not_rest_after_small_answers_nor_near_the_end() {
+        assert_eq!(Pace::default().rest_ms(500, Haul { bytes: BYTES_SMALL, ..FULL }), None);
+        assert_eq!(Pace::default().rest_ms(5, Haul { lacks: FULL.records, ..FULL }), None);
     }
 
     #[test]
     fn catch_up_does_not_rest_while_producers_write_faster() {
-        let config = Config::new(BrokerId(1));
         let mut pace = Pace::default();
-        let mut rests = |lacks| pace.rest_ms(5, Haul { lacks, ..FULL }, &config).is_some();
+        let mut rests = |lacks| pace.rest_ms(5, Haul { lacks, ..FULL }).is_some();
         assert!(rests(10_000), "nothing is known yet");
         assert!(rests(9_950), "half of 100 records nearer");
         assert!(!rests(9_901), "51 of 100 have grown again");

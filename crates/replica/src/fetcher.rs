@@ -153,7 +153,7 @@ impl Fetchers {
     /// What an answer, which was asked for at `sent_at`, brought: the loop of those who catch up may rest after it.
     pub(crate) fn took_in(&mut self, now: Millis, id: FetcherId, sent_at: Millis, haul: Haul, config: &Config) {
         let Some(fetcher) = self.loops.get_mut(&id).filter(|_| id.index == catch_up::index(config)) else { return };
-        let rest_ms = fetcher.pace.rest_ms(now.since(sent_at), haul, config);
+        let rest_ms = fetcher.pace.rest_ms(now.since(sent_at), haul);
         fetcher.backoff.until = rest_ms.map(|rest_ms| now.plus(rest_ms));
     }
 
