@@ -93,12 +93,19 @@ fn main() -> ExitCode {
     }
     print!("{}", table(&rows));
     if let Some(out) = &arguments.out
-        && let Err(error) = std::fs::write(out, csv(&rows))
+        && let Err(error) = write_table(out, &rows)
     {
         eprintln!("cannot write {}: {error}", out.display());
         return ExitCode::FAILURE;
     }
     verdict(&arguments, &rows, &alarms, began)
+}
+
+fn write_table(out: &Path, rows: &[Row]) -> std::io::Result<()> {
+    if let Some(directory) = out.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    std::fs::write(out, csv(rows))
 }
 
 fn write_story(directory: &Path, bug: Bug, story: &Schedule) -> std::io::Result<()> {
