@@ -64,7 +64,8 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     let again: Vec<_> = ceiling_runs.iter().filter(|run| run.again).cloned().collect();
     let ceiling_count = ceiling_runs.len() + again.len();
     let measured_max = steps.iter().filter(|step| step.phase == Phase::Max).count();
-    let warmed = ceiling_runs.iter().chain(&again).filter(|run| run.throughput).count() + measured_max;
+    // For the ceilings before, for those after, and for each phase.
+    let warmed = if measured_max == 0 { 0 } else { measured_max + 2 };
     let planned_s = ceiling_count as f64 * ceiling::RUN_S
         + steps.iter().map(|step| phase_s(step.phase)).sum::<f64>()
         + warmed as f64 * settings.memory_warm_mib as f64 / WARM_MIB_S;
@@ -214,8 +215,9 @@ async fn measure_ceilings(
     };
     for run in runs {
         progress.begin(&format!("ceiling {}", run.title));
-        if run.throughput {
-            ballast.release().await?;
+        match run.throughput {
+            true => ballast.release().await?,
+            false => warm(ballast, progress).await,
         }
         match ceiling::run(&program, run).await {
             Ok(report) => {
@@ -233,8 +235,8 @@ async fn measure_ceilings(
                 ceilings.missing = Some(sentence);
             }
         }
-        warm(ballast, progress).await;
     }
+    warm(ballast, progress).await;
     Ok(())
 }
 
@@ -348,7 +350,8 @@ async fn watch_step(
         end = Some((mark(), ask_log_end(by_growth)));
     }
     let _ = load_over.send(true);
-    let (watcher, lag_max) = looks.await.context("the watching task failed")?;
+    let watcher = looks.await.context("the watching task failed")?;
+    let lag_max = watcher.high_watermark_lags.iter().map(|(_, lag)| *lag).max();
     let (produced, reading, window_begin, broken) = match loaded {
         Ok(loaded) => (loaded.produced, loaded.reading, loaded.window_begin, None),
         Err(error) => (nothing_produced(settings), None, SystemTime::now(), Some(format!("{error:#}"))),
@@ -370,9 +373,11 @@ async fn watch_step(
         brokers: used(|marks| marks.brokers),
         events: watcher.events,
         isr_min: watcher.isr_min,
+        leaders: watcher.leaders,
         log_growth_records,
         verdict: reading.map(|reading| reading.verdict),
         high_watermark_lag_max_records: lag_max.max(reading.map(|reading| reading.lag)),
+        high_watermark_lags: watcher.high_watermark_lags,
         broken,
     })
 }

@@ -48,7 +48,7 @@ async fn ballast_that_cannot_be_taken_is_a_sentence_and_no_failure() {
 #[test]
 fn ballast_ends_with_the_program_that_took_it() {
     let mut child = Command::new(program())
-        .args(["ballast", "--mib", "8"])
+        .args(["ballast", "--mib", "8", "--within-s", "5"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
