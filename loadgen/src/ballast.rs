@@ -37,7 +37,7 @@ const PAGE_BYTES: usize = 4096;
 /// What the process says when pages are its own, before how many MiB of them.
 const HELD: &str = "held ";
 /// Seconds after which it is content with what it has.
-pub const TAKE_BEST_S: u64 = 6;
+pub const TAKE_BEST_S: u64 = 4;
 /// How often that is looked at.
 const LOOK_BYTES: usize = 16 << 20;
 /// When the process counts as hanging.
