@@ -13,8 +13,8 @@
 //!   both, and taken again when what they wrote is deleted, so that it is made of those pages.
 //! * It is a process of its own (this program again): the client's memory does not contain it, releasing it is the end
 //!   of that process, and the kernel takes it first should memory become scarce.
-//! * It is never more than half of what is available, and no more than was to be had within a few seconds
-//!   ([`TAKE_BEST_S`]): a host that gives memory slowly would otherwise take longer than the measurement.
+//! * It is never more than half of what is available, and no more than was to be had within the seconds that it is
+//!   given: a host that gives memory slowly would otherwise take longer than the measurement.
 //! * It is made of huge pages where the system has them. A host gets back large blocks only, and files are written in
 //!   large blocks too, while small pages are found among what is left over between them: a ballast of small pages would
 //!   leave most of what a log is going to get cold (measured: docs/PERFORMANCE.md, "Full load").
@@ -36,12 +36,12 @@ use tokio::process::{Child, Command};
 const PAGE_BYTES: usize = 4096;
 /// What the process says when pages are its own, before how many MiB of them.
 const HELD: &str = "held ";
-/// Seconds after which it is content with what it has.
-pub const TAKE_BEST_S: u64 = 4;
 /// How often that is looked at.
 const LOOK_BYTES: usize = 16 << 20;
+/// For a measurement that takes the time it needs.
+pub const PATIENT: Duration = Duration::from_secs(60);
 /// When the process counts as hanging.
-const TAKE_LIMIT: Duration = Duration::from_secs(60);
+const TAKE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the process may take to end; freeing memory is the kernel's work of a second.
 const RELEASE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -68,14 +68,16 @@ pub struct BallastReport {
 /// Takes and releases.
 pub struct Ballast {
     program: PathBuf,
+    within: Duration,
     held: Option<Child>,
     report: BallastReport,
 }
 
 impl Ballast {
-    /// Nothing is taken yet. `program` is `minisr-loadgen`; 0 MiB switches the ballast off.
-    pub fn new(program: PathBuf, asked_mib: u64) -> Ballast {
-        Ballast { program, held: None, report: BallastReport { asked_mib, ..BallastReport::default() } }
+    /// Nothing is taken yet. `program` is `minisr-loadgen`; 0 MiB switches the ballast off. After `within` it is content
+    /// with what it has.
+    pub fn new(program: PathBuf, asked_mib: u64, within: Duration) -> Ballast {
+        Ballast { program, within, held: None, report: BallastReport { asked_mib, ..BallastReport::default() } }
     }
 
     /// What was done so far.
@@ -131,7 +133,7 @@ impl Ballast {
         let available = available_mib().context("the system does not say how much memory is available")?;
         let mib = self.report.asked_mib.min(available / 2);
         let mut command = Command::new(&self.program);
-        command.args(["ballast", "--mib", &mib.to_string()]).args(["--within-s", &TAKE_BEST_S.to_string()]);
+        command.args(["ballast", "--mib", &mib.to_string()]).args(["--within-s", &self.within.as_secs().to_string()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("{} cannot be started", self.program.display()))?;
         let stdout = child.stdout.take().expect("stdout is piped");

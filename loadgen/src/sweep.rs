@@ -39,6 +39,8 @@ const TOPIC_READY_LIMIT: Duration = Duration::from_secs(20);
 const VERIFY_LIMIT: Duration = Duration::from_secs(12);
 /// Planned seconds around a phase: topic, drain, reading back, files.
 pub(crate) const PHASE_OVERHEAD_S: f64 = 2.0;
+/// How long the memory of one phase may take: the whole sweep is to end within minutes.
+const WARM_WITHIN: Duration = Duration::from_secs(4);
 /// MiB of memory that are taken in a second, as planned; a host that has to give them first is slower.
 pub(crate) const WARM_MIB_S: f64 = 3_000.0;
 
@@ -88,8 +90,8 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     }
 
     let mut ballast = match measured_max {
-        0 => Ballast::new(PathBuf::new(), 0),
-        _ => Ballast::new(std::env::current_exe()?, settings.memory_warm_mib),
+        0 => Ballast::new(PathBuf::new(), 0, Duration::ZERO),
+        _ => Ballast::new(std::env::current_exe()?, settings.memory_warm_mib, WARM_WITHIN),
     };
     warm(&mut ballast, &progress).await;
     let mut ceilings = Ceilings::default();
