@@ -193,7 +193,7 @@ fn percentiles(html: &mut String, run: &RunFiles) {
 
 fn ceiling(html: &mut String, run: &RunFiles) {
     let Some(svg) = figures::ceiling_bars(run) else { return };
-    html.push_str("<section><h2>Maximum throughput against the ceiling</h2>\n<p class=\"note\">The ceiling moves the same bytes through the same hops with the same transport and does nothing else; it was measured on this machine just before and just after, and the better run counts. Its files are emptied and used again; the table below also has the ratio to a ceiling whose files only grow, as a log does. The line through a bar spans its slowest and fastest second.</p>\n");
+    html.push_str("<section><h2>Maximum throughput against the ceiling</h2>\n<p class=\"note\">The ceiling moves the same bytes through the same hops with the same transport and does nothing else; it was measured on this machine just before and just after, and the better run counts. Its files are emptied and used again. The line through a bar spans its slowest and fastest second.</p>\n");
     if let Some(missing) = &run.ceilings.missing {
         writeln!(html, "<p class=\"bad\">{}</p>", escape(missing)).expect("string");
     }
