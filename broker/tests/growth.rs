@@ -116,6 +116,80 @@ async fn growth_fourth_broker_takes_over_from_the_first_and_nothing_acknowledged
 }
 
 #[tokio::test]
+async fn growth_to_five_voters_by_command_survives_two_and_replicas_are_raised_lowered_and_cancelled() {
+    let cluster = start(3, &[]).await;
+    let asks = admin(&cluster).await;
+    asks.create_topic(&NewTopic::new(TOPIC, 1, 3).with_config("min.insync.replicas", 2)).await.expect("created");
+    asks.wait_until_in_sync(TOPIC, 1, Duration::from_secs(20)).await.expect("in sync");
+    for id in [4, 5] {
+        assert_eq!(cluster.add().await.expect("another broker"), id);
+    }
+    eventually("brokers 4 and 5 learn, and do not vote", async || {
+        asks.describe_quorum().await.is_ok_and(|it| it.voters == [1, 2, 3] && it.observers == [4, 5])
+    })
+    .await;
+    for id in [4, 5] {
+        eventually("it votes when told to", async || {
+            // Refused while the change before is under way, and when it has been done already.
+            let _ = asks.add_voter(id).await;
+            asks.describe_quorum().await.is_ok_and(|it| it.voters.contains(&id))
+        })
+        .await;
+    }
+    let reassign = async |replicas: Option<Vec<i32>>| {
+        let wanted = [Reassignment { topic: TOPIC.to_owned(), partition: 0, replicas }];
+        asks.reassign(&wanted).await.expect("taken");
+    };
+    let is_on = async |replicas: &[i32]| {
+        let over = asks.list_reassignments().await.is_ok_and(|it| it.is_empty());
+        over && asks.topic(TOPIC).await.is_ok_and(|it| it.topics[TOPIC].partitions[&0].replicas == replicas)
+    };
+    reassign(Some(vec![1, 2, 3, 4, 5])).await;
+    eventually("all five hold it", async || is_on(&[1, 2, 3, 4, 5]).await).await;
+
+    // The first voters are a minority now.
+    let config = ProducerConfig { request_timeout: Duration::from_secs(3), ..ProducerConfig::default() };
+    let producer = Producer::start(client(&cluster), config, |_| {}).expect("a producer");
+    let partition = producer.partition(TOPIC, 0);
+    for id in [1, 2] {
+        cluster.kill(id).expect("killed");
+    }
+    let value = vec![b'x'; 50_000];
+    for _ in 0..60 {
+        producer.produce(partition, &Record::of(&value)).await.expect("three voters of five are a majority");
+    }
+    for id in [1, 2] {
+        cluster.restart(id).await.expect("ready again");
+    }
+
+    reassign(Some(vec![1, 2])).await;
+    eventually("two hold it", async || is_on(&[1, 2]).await).await;
+    eventually("broker 3 has deleted its log", async || !cluster.data_dir(3).join("growth-0").exists()).await;
+
+    // At this rate it takes minutes, so it is still under way when it is called off.
+    let rate = [("leader.replication.throttled.rate", Some("10000".to_owned()))];
+    asks.alter_configs(&ConfigResource::AllBrokers, &rate).await.expect("a throttle");
+    let list = [("leader.replication.throttled.replicas", Some("*".to_owned()))];
+    asks.alter_configs(&ConfigResource::Topic(TOPIC.to_owned()), &list).await.expect("a list");
+    reassign(Some(vec![1, 2, 3])).await;
+    eventually("broker 3 is being added", async || {
+        let ongoing = asks.list_reassignments().await.unwrap_or_default();
+        ongoing.first().is_some_and(|it| it.adding == [3] && it.removing.is_empty())
+    })
+    .await;
+    reassign(None).await;
+    eventually("it is as before", async || is_on(&[1, 2]).await).await;
+
+    eventually("broker 5 votes no more when told so", async || {
+        let _ = asks.remove_voter(5).await;
+        asks.describe_quorum().await.is_ok_and(|it| it.voters == [1, 2, 3, 4] && it.observers == [5])
+    })
+    .await;
+    producer.close(Duration::from_secs(10)).await;
+    cluster.destroy().await.expect("removed");
+}
+
+#[tokio::test]
 async fn growth_of_a_topic_and_refusals_are_told_in_kafkas_words() {
     let cluster = start(2, &[]).await;
     let admin = admin(&cluster).await;

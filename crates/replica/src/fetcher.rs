@@ -5,6 +5,8 @@
 //! (a new leader epoch, even of the same leader), or, under `flush=commit`, more is on stable storage than the
 //! fetch said. The older question is void then; its answer is dropped by its correlation.
 //!
+//! Replicas that catch up have a loop of their own, which rests between its answers ([`crate::catch_up`]).
+//!
 //! Failures back off: each partition alone when the leader answered with an error for it, the whole fetcher when the
 //! fetch failed; from 20 ms, doubling, up to `replica.fetch.backoff.ms`, so that a leader that is a moment behind in
 //! its metadata costs a moment.
@@ -16,6 +18,7 @@ use minisr_logic::partition::Position;
 use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{BrokerId, Millis, TopicPartition};
 
+use crate::catch_up::{self, Haul, Pace};
 use crate::config::Config;
 use crate::event::FetcherId;
 
@@ -42,6 +45,7 @@ struct Fetcher {
     partition_retry_at: Option<Millis>,
     /// The data of the partition asked first comes first, so each fetch begins with another one.
     rotation: usize,
+    pace: Pace,
 }
 
 #[derive(Clone, Copy, Debug, Default, Hash)]
@@ -56,6 +60,8 @@ struct Backoff {
 #[derive(Clone, Debug)]
 pub(crate) struct InFlight {
     correlation: u64,
+    /// When it was asked.
+    pub(crate) sent_at: Millis,
     deadline: Millis,
     /// Where each partition stood when asked.
     pub(crate) asked: Vec<(TopicPartition, Position)>,
@@ -87,7 +93,7 @@ impl Fetchers {
     /// For [`crate::Shard::fingerprint`]: correlations are left out, since they only tell answers apart.
     pub(crate) fn fingerprint(&self, state: &mut impl Hasher) {
         for (id, it) in &self.loops {
-            (id, &it.partitions, it.backoff, it.stale, it.partition_retry_at).hash(state);
+            (id, &it.partitions, it.backoff, it.stale, it.partition_retry_at, it.pace).hash(state);
             it.in_flight.as_ref().map(|in_flight| (in_flight.deadline, &in_flight.asked)).hash(state);
             (it.rotation % it.partitions.len().max(1)).hash(state);
         }
@@ -101,12 +107,9 @@ impl Fetchers {
     }
 
     /// Fetch this partition from `leader` from now on. Called for every new leader epoch.
-    ///
-    /// Replicas that catch up have a loop of their own, so that their bulk does not stand in front of the few records
-    /// that an acknowledgement waits for.
     pub(crate) fn assign(&mut self, partition: TopicPartition, leader: BrokerId, is_in_sync: bool, config: &Config) {
         let loops = config.num_replica_fetchers.max(1);
-        let index = if is_in_sync { partition.partition.unsigned_abs() % loops } else { loops };
+        let index = if is_in_sync { partition.partition.unsigned_abs() % loops } else { catch_up::index(config) };
         let id = FetcherId { leader, index };
         if zoo::planted(Bug::OldResponseAppended) && self.assigned.get(&partition) == Some(&id) {
             return;
@@ -145,6 +148,13 @@ impl Fetchers {
         fetcher.backoff = Backoff::default();
         self.due.insert(id);
         Some(in_flight)
+    }
+
+    /// What an answer, which was asked for at `sent_at`, brought: the loop of those who catch up may rest after it.
+    pub(crate) fn took_in(&mut self, now: Millis, id: FetcherId, sent_at: Millis, haul: Haul, config: &Config) {
+        let Some(fetcher) = self.loops.get_mut(&id).filter(|_| id.index == catch_up::index(config)) else { return };
+        let rest_ms = fetcher.pace.rest_ms(now.since(sent_at), haul);
+        fetcher.backoff.until = rest_ms.map(|rest_ms| now.plus(rest_ms));
     }
 
     /// The newest question of this fetcher will not be answered.
@@ -240,7 +250,7 @@ impl Fetchers {
             self.correlations += 1;
             let correlation = self.correlations;
             let deadline = now.plus(config.replica_socket_timeout_ms.max(config.replica_fetch_wait_max_ms * 2));
-            fetcher.in_flight = Some(InFlight { correlation, deadline, asked: asked.clone() });
+            fetcher.in_flight = Some(InFlight { correlation, sent_at: now, deadline, asked: asked.clone() });
             return Some(NextFetch { fetcher: id, correlation, asked });
         }
         None

@@ -9,9 +9,11 @@ use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{Millis, Offset, TopicPartition};
 use minisr_storage::{BatchHeader, Disk};
 
+use crate::catch_up::{self, Haul};
 use crate::config::FlushPolicy;
 use crate::error::FetchError;
 use crate::event::{FetchPartition, FetchReply, FetchRequest, Fetched, FetcherId, Reader};
+use crate::fetcher::InFlight;
 use crate::output::{Notice, Output};
 use crate::partition::PartitionError;
 use crate::shard::Shard;
@@ -32,7 +34,7 @@ impl<D: Disk> Shard<D> {
             partition.position()
         };
         while let Some(next) = fetchers.next_fetch(now, config, &mut position) {
-            let catches_up = next.fetcher.index >= config.num_replica_fetchers.max(1);
+            let catches_up = next.fetcher.index == catch_up::index(config);
             let share = if catches_up { throttles.follower.share_bytes() } else { usize::MAX };
             let reader = Reader::Replica { id: config.broker, broker_epoch: *broker_epoch };
             let request = FetchRequest {
@@ -40,9 +42,8 @@ impl<D: Disk> Shard<D> {
                 client_rack: None,
                 max_wait_ms: config.replica_fetch_wait_max_ms,
                 min_bytes: config.replica_fetch_min_bytes,
-                // A leader is held up by an answer as long as it is large; those who catch up can ask again.
                 max_bytes: if catches_up {
-                    config.replica_fetch_response_max_bytes.min(config.replica_fetch_max_bytes)
+                    catch_up::bytes_max(config)
                 } else {
                     config.replica_fetch_response_max_bytes
                 },
@@ -96,6 +97,23 @@ impl<D: Disk> Shard<D> {
             }
         }
         // A partition that was left out of the answer is asked for again with the next fetch.
+        let haul = self.haul(&in_flight, reply);
+        self.fetchers.took_in(now, fetcher, in_flight.sent_at, haul, &self.config);
+    }
+
+    /// What an answer brought, now that it has been taken in.
+    fn haul(&self, in_flight: &InFlight, reply: &FetchReply) -> Haul {
+        let mut haul = Haul::default();
+        let answers = reply.partitions.iter().filter_map(|it| Some((it.partition, it.result.as_ref().ok()?)));
+        for (key, fetched) in answers {
+            let Some(partition) = self.partitions.get(&key) else { continue };
+            let end = partition.replica.log().cursors.written();
+            let asked = in_flight.asked.iter().find(|(asked, _)| *asked == key).map(|(_, at)| at.fetch_offset);
+            haul.bytes += fetched.records.iter().map(bytes::Bytes::len).sum::<usize>();
+            haul.records += asked.map_or(0, |asked| end.0.saturating_sub(asked.0).max(0));
+            haul.lacks += fetched.high_watermark.0.saturating_sub(end.0).max(0);
+        }
+        haul
     }
 
     /// Planted bug 22: whatever an answer holds replaces what stands there.

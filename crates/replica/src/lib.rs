@@ -21,6 +21,7 @@
 //! image (1, 14); leader epochs are what the log's records say, also after a power loss (20); a failed write or sync takes
 //! the log offline and acknowledges nothing (13).
 
+mod catch_up;
 mod config;
 mod deadlines;
 mod describe;

@@ -163,9 +163,11 @@ impl Leader {
         }
     }
 
-    /// Planted bug 122: what was known of the followers in another epoch.
-    pub(super) fn remember_followers(&mut self, before: Self) {
-        self.followers = before.followers;
+    /// Planted bug 122: what was known of those who are still followers in another epoch.
+    pub(super) fn remember_followers(&mut self, before: &Self) {
+        for (id, follower) in &mut self.followers {
+            *follower = before.followers.get(id).copied().unwrap_or(*follower);
+        }
     }
 
     /// The broker it runs on.

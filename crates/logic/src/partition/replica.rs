@@ -320,17 +320,15 @@ impl Replica {
         self.leader_epoch = Some(view.leader_epoch);
         self.partition_epoch = view.partition_epoch;
         if view.leader == Some(self.me) {
-            self.begin_leading(now, view);
-            if let (Role::Leader(leader), Some(before)) = (&mut self.role, predecessor) {
-                leader.remember_followers(before);
-            }
+            self.begin_leading(now, view, predecessor);
         } else {
             self.role = Role::Follower(Follower::new(view.leader, view.leader_epoch));
         }
         Applied { new_epoch: true, isr_before: None, resigned }
     }
 
-    fn begin_leading(&mut self, now: Millis, view: View) {
+    /// `predecessor` is what the planted bug 122 remembers, if this replica led before.
+    fn begin_leading(&mut self, now: Millis, view: View, predecessor: Option<Leader>) {
         let epoch = view.leader_epoch;
         assert!(
             self.log.epochs.latest().is_none_or(|(latest, _)| latest < epoch),
@@ -347,6 +345,9 @@ impl Replica {
         let first_correlation = u64::from(epoch.0.unsigned_abs()) << 32;
         let isr = Isr::settled_at(view.isr, view.partition_epoch).numbered_from(first_correlation);
         let mut leader = Leader::new(now, self.me, epoch, view.members, isr, &self.log, self.settings);
+        if let Some(before) = predecessor {
+            leader.remember_followers(&before);
+        }
         // A sole member of the ISR commits what it has.
         let end = self.log.cursors.written();
         leader.written(now, &mut self.log, end);

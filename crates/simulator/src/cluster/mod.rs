@@ -45,28 +45,76 @@ const TOPIC_NAME: &str = "t";
 /// Something that will happen.
 #[derive(Debug)]
 enum Event {
-    Deliver { to: Node, message: Message },
-    CallTimeout { call: u64 },
-    Heartbeat { broker: BrokerId, life: u32 },
-    ApplyMetadata { broker: BrokerId, life: u32 },
-    Release { broker: BrokerId, life: u32 },
-    Tick { broker: BrokerId, life: u32, at: u64 },
-    SyncDone { broker: BrokerId, life: u32, round: u64, handles: Vec<MemorySync>, results: Option<SyncResults> },
-    Start { broker: BrokerId },
-    Resume { broker: BrokerId, life: u32 },
-    Suspect { broker: BrokerId, epoch: minisr_logic::BrokerEpoch },
+    Deliver {
+        to: Node,
+        message: Message,
+    },
+    CallTimeout {
+        call: u64,
+    },
+    Heartbeat {
+        broker: BrokerId,
+        life: u32,
+    },
+    ApplyMetadata {
+        broker: BrokerId,
+        life: u32,
+    },
+    Release {
+        broker: BrokerId,
+        life: u32,
+    },
+    Tick {
+        broker: BrokerId,
+        life: u32,
+        at: u64,
+    },
+    SyncDone {
+        broker: BrokerId,
+        life: u32,
+        round: u64,
+        handles: Vec<MemorySync>,
+        results: Option<SyncResults>,
+    },
+    Start {
+        broker: BrokerId,
+    },
+    Resume {
+        broker: BrokerId,
+        life: u32,
+    },
+    Suspect {
+        broker: BrokerId,
+        epoch: minisr_logic::BrokerEpoch,
+    },
     Commit,
     Sessions,
     ControllerUp,
-    Mend { from: Node, to: Node },
+    Mend {
+        from: Node,
+        to: Node,
+    },
     EnsureTopic,
-    Reboot { broker: BrokerId },
-    Blackout { broker: BrokerId, parameters: Parameters },
+    Reboot {
+        broker: BrokerId,
+    },
+    /// The next part of a fault that is a story.
+    Continue {
+        part: faults::Part,
+        parameters: Parameters,
+    },
     DrawFault,
-    DrawProduce { producer: u32 },
+    DrawProduce {
+        producer: u32,
+    },
     Act(Action),
-    Flush { producer: usize, slot: usize },
-    Consume { consumer: usize },
+    Flush {
+        producer: usize,
+        slot: usize,
+    },
+    Consume {
+        consumer: usize,
+    },
 }
 
 type SyncResults = Vec<Result<(), std::io::ErrorKind>>;
@@ -276,7 +324,9 @@ impl Cluster {
             Event::Mend { from, to } => self.network.mend(from, to),
             Event::EnsureTopic => self.ensure_topic(),
             Event::Reboot { broker } => self.reboot(broker),
-            Event::Blackout { broker, parameters } => self.blackout(broker, &parameters),
+            // Healing ends every story.
+            Event::Continue { .. } if self.healed => {}
+            Event::Continue { part, parameters } => part(self, &parameters),
             Event::DrawFault => self.draw_fault(),
             Event::DrawProduce { producer } => self.draw_produce(producer),
             Event::Act(action) => self.act(action),

@@ -8,10 +8,15 @@ use minisr_logic::{BrokerId, Offset, TopicPartition};
 use super::Invariant;
 use crate::state::{Fact, Step};
 
+/// A batch: its partition, its offset, and what is in it.
+type Batch = (TopicPartition, Offset, u64);
+
 /// Who holds each batch, or held it until an injected loss.
 #[derive(Debug, Default)]
 pub struct AckedOnMinIsr {
-    holders: BTreeMap<(TopicPartition, Offset, u64), BTreeSet<BrokerId>>,
+    holders: BTreeMap<Batch, BTreeSet<BrokerId>>,
+    /// Who held it until the partition was reassigned elsewhere.
+    former: BTreeMap<Batch, BTreeSet<BrokerId>>,
 }
 
 impl Invariant for AckedOnMinIsr {
@@ -32,9 +37,11 @@ impl Invariant for AckedOnMinIsr {
                     }
                 }
                 Fact::Cut { place, entries, injected: false, .. } => {
+                    let is_removed = !step.state.replicas.contains_key(place);
                     for entry in entries {
-                        if let Some(it) = self.holders.get_mut(&(place.0, entry.base, entry.bytes_hash)) {
-                            it.remove(&place.1);
+                        let batch = (place.0, entry.base, entry.bytes_hash);
+                        if self.holders.get_mut(&batch).is_some_and(|it| it.remove(&place.1)) && is_removed {
+                            self.former.entry(batch).or_default().insert(place.1);
                         }
                     }
                 }
@@ -52,8 +59,16 @@ impl Invariant for AckedOnMinIsr {
                         !state.counts_flushed
                             || state.replica(place.0, *broker).is_none_or(|it| it.flushed >= entry.end)
                     };
-                    let holders = self.holders.get(&(place.0, *base, entry.bytes_hash));
+                    let batch = (place.0, *base, entry.bytes_hash);
+                    let holders = self.holders.get(&batch);
                     let held = holders.map_or(0, |it| it.iter().filter(|broker| counts(broker)).count());
+                    // A leader that has not heard of the reassignment yet repeats what it once said of a duplicate:
+                    // whose replica the operator has removed since held it all the same.
+                    let epoch = replica.view.as_ref().and_then(|view| view.leader_epoch);
+                    let is_deposed = state.image.partition(place.0).is_none_or(|it| Some(it.leader_epoch) > epoch);
+                    let is_gone = |broker: &&BrokerId| state.replica(place.0, **broker).is_none();
+                    let former = self.former.get(&batch).filter(|_| is_deposed);
+                    let held = held + former.map_or(0, |it| it.iter().filter(is_gone).count());
                     if held < min_isr {
                         return Err(format!(
                             "{place:?} acknowledged the batch at {base}, which {held} replicas held ({holders:?}), not {}",
@@ -70,6 +85,8 @@ impl Invariant for AckedOnMinIsr {
 
 #[cfg(test)]
 mod tests {
+    use minisr_logic::Epoch;
+
     use super::super::doctor::{Doctored, must_pass, must_ring, place};
     use super::*;
 
@@ -96,5 +113,26 @@ mod tests {
             acked_by(cluster, &[1, 3]);
             cluster.replica(3).flushed = Offset(3);
         });
+    }
+
+    /// Broker 3 held the batch until its replica was removed; then leader 1 of `epoch` acknowledges a duplicate of it.
+    fn acked_after_removal(epoch: Epoch) -> Result<(), String> {
+        let (mut invariant, mut cluster) = (AckedOnMinIsr::default(), Doctored::sound());
+        cluster.check(&mut invariant)?;
+        cluster.replica(1).min_isr = 3;
+        acked_by(&mut cluster, &[1, 2, 3]);
+        let acked = cluster.facts.pop().expect("the acknowledgement");
+        cluster.check(&mut invariant)?;
+        let entries = cluster.state.replicas.remove(&place(3)).expect("a replica").log;
+        cluster.facts.push(Fact::Cut { place: place(3), entries, high_watermark: Offset::ZERO, injected: false });
+        cluster.facts.push(acked);
+        cluster.view(1).leader_epoch = Some(epoch);
+        invariant.check(&cluster.step())
+    }
+
+    #[test]
+    fn acked_on_min_isr_counts_removed_replicas_for_a_leader_that_has_not_heard_of_the_reassignment_only() {
+        acked_after_removal(Epoch(0)).expect_err("the present leader knows who has been removed");
+        acked_after_removal(Epoch(-1)).expect("it was committed with all three");
     }
 }

@@ -1,7 +1,10 @@
 //! 15: a leader raises its high watermark only to what every member of the maximal ISR has reported **in this leader
 //! epoch**; under flush=commit, reported as flushed.
+//!
+//! One step may take in several versions of the metadata, and with them several epochs of the same leader. What was
+//! raised in it may have been raised in the epoch before, for any ISR that this epoch had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minisr_logic::{BrokerId, Epoch, Offset};
 use minisr_replica::RoleName;
@@ -9,13 +12,42 @@ use minisr_replica::RoleName;
 use super::Invariant;
 use crate::state::{Fact, Place, Step};
 
-/// The highest report of each follower to each leader, in that leader's latest epoch.
+/// What there is to know of the epochs of each leader.
 #[derive(Debug, Default)]
 pub struct HighWatermarkReported {
-    reports: BTreeMap<Place, (Option<Epoch>, BTreeMap<BrokerId, Offset>)>,
+    epochs: BTreeMap<(Place, Option<Epoch>), LedEpoch>,
+}
+
+/// One epoch of a leader.
+#[derive(Debug, Default)]
+struct LedEpoch {
+    /// The highest report of each follower.
+    reports: BTreeMap<BrokerId, Offset>,
+    /// Every ISR that the leader has seen in the metadata.
+    isrs: BTreeSet<Vec<BrokerId>>,
+}
+
+impl LedEpoch {
+    /// The first of these members that has not reported this much; `own` is what the leader has itself.
+    fn short(&self, members: &[BrokerId], leader: (BrokerId, Offset), wanted: Offset) -> Option<(BrokerId, Offset)> {
+        let reported = |member: BrokerId| match self.reports.get(&member) {
+            _ if member == leader.0 => leader.1,
+            Some(report) => *report,
+            None => Offset::ZERO,
+        };
+        members.iter().map(|member| (*member, reported(*member))).find(|(_, reported)| *reported < wanted)
+    }
 }
 
 impl HighWatermarkReported {
+    fn note_isrs(&mut self, fact: &Fact) {
+        let Fact::Applied { broker, image, .. } = fact else { return };
+        for (key, partition) in image.partitions().filter(|(_, it)| it.leader == Some(*broker)) {
+            let epoch = self.epochs.entry(((key, *broker), Some(partition.leader_epoch))).or_default();
+            epoch.isrs.insert(partition.isr.clone());
+        }
+    }
+
     fn note(&mut self, step: &Step<'_>, fact: &Fact) {
         let Fact::ReplicaFetched {
             place,
@@ -49,11 +81,7 @@ impl HighWatermarkReported {
             Some(flushed) if step.state.counts_flushed => *fetch_offset.min(flushed),
             _ => *fetch_offset,
         };
-        let (known_epoch, reports) = self.reports.entry(*place).or_default();
-        if *known_epoch != view.leader_epoch {
-            *known_epoch = view.leader_epoch;
-            reports.clear();
-        }
+        let reports = &mut self.epochs.entry((*place, view.leader_epoch)).or_default().reports;
         let report = reports.entry(*follower).or_insert(counted);
         *report = counted.max(*report);
     }
@@ -69,26 +97,28 @@ impl Invariant for HighWatermarkReported {
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
-        step.facts.iter().for_each(|fact| self.note(step, fact));
+        for fact in step.facts {
+            self.note(step, fact);
+            self.note_isrs(fact);
+        }
         for (place, before, now) in step.views().filter(|(_, _, now)| now.role == RoleName::Leader) {
             let Some(before) = before else { continue };
             if now.high_watermark <= before.high_watermark {
                 continue;
             }
             let own = if step.state.counts_flushed { now.flushed } else { now.log_end };
-            let reports = self.reports.get(&place).filter(|it| it.0 == now.leader_epoch).map(|it| &it.1);
-            let reported = |member: BrokerId| match reports.and_then(|it| it.get(&member)) {
-                _ if member == place.1 => own,
-                Some(report) => *report,
-                None => Offset::ZERO,
-            };
-            let maximal = now.isr.iter().chain(now.proposed_isr.iter().flatten());
-            if let Some(short) = maximal.copied().find(|member| reported(*member) < now.high_watermark) {
+            let leader = (place.1, own);
+            let maximal: Vec<BrokerId> = now.isr.iter().chain(now.proposed_isr.iter().flatten()).copied().collect();
+            let (none, wanted) = (LedEpoch::default(), now.high_watermark);
+            let epoch = self.epochs.get(&(place, now.leader_epoch)).unwrap_or(&none);
+            let Some((short, reported)) = epoch.short(&maximal, leader, wanted) else { continue };
+            let led_before = before.role == RoleName::Leader && before.leader_epoch != now.leader_epoch;
+            let earlier = self.epochs.get(&(place, before.leader_epoch)).filter(|_| led_before);
+            let is_reached = |it: &LedEpoch| it.isrs.iter().any(|isr| it.short(isr, leader, wanted).is_none());
+            if !earlier.is_some_and(is_reached) {
                 return Err(format!(
-                    "leader {place:?} raised its high watermark to {} in epoch {:?}, but {short} has reported {}",
-                    now.high_watermark,
+                    "leader {place:?} raised its high watermark to {wanted} in epoch {:?}, but {short} has reported {reported}",
                     now.leader_epoch,
-                    reported(short)
                 ));
             }
         }
@@ -154,5 +184,30 @@ mod tests {
             fetched(cluster, 2, 4, 0, 4);
             fetched(cluster, 3, 4, 0, 3);
         });
+    }
+
+    /// In one step the ISR of epoch 0 shrinks to 1 and 2, which lets the high watermark rise, and the same broker leads
+    /// anew in epoch 2, in which nobody has reported anything yet. `follower` has reported all in epoch 0.
+    fn two_epochs_in_one_step(follower: i32) -> Result<(), String> {
+        let (mut invariant, mut cluster) = (HighWatermarkReported::default(), Doctored::sound());
+        cluster.check(&mut invariant)?;
+        cluster.append(1, 0);
+        fetched(&mut cluster, follower, 4, 0, 4);
+        cluster.shrink_isr(&[1, 2]);
+        let image = std::sync::Arc::new(cluster.state.image.clone());
+        cluster.facts.push(Fact::Applied { broker: BrokerId(1), image: image.clone(), committed: image });
+        cluster.check(&mut invariant)?;
+        let view = cluster.view(1);
+        view.leader_epoch = Some(Epoch(2));
+        view.isr = vec![BrokerId(1), BrokerId(3)];
+        view.flushed = Offset(4);
+        view.high_watermark = Offset(4);
+        cluster.check(&mut invariant)
+    }
+
+    #[test]
+    fn high_watermark_reported_accepts_what_an_isr_of_the_epoch_before_had_reported_and_nothing_else() {
+        two_epochs_in_one_step(2).expect("1 and 2 were the ISR, and both had it");
+        two_epochs_in_one_step(3).expect_err("2 was in every ISR of that epoch and had not reported it");
     }
 }

@@ -57,14 +57,16 @@ impl Mix {
         let weights: &[(&'static str, u64)] = match self {
             Self::Swarm => return plan,
             Self::Rejoin => &[("stale-rejoin", 10), ("kill-process", 1)],
-            Self::Handback => &[("preferred-election", 10), ("kill-process", 6), ("cut-controller", 10)],
+            Self::Handback => &[("unheard-handback", 10), ("kill-process", 6)],
             Self::Disk => &[("disk-error", 10), ("kill-process", 1)],
         };
         plan.rates.weights = weights.iter().copied().collect();
         plan.replication_factor = plan.replication_factor.max(2);
         plan.rates.fault_pause_ms = plan.rates.fault_pause_ms.clamp(150, 600);
         match self {
-            Self::Swarm | Self::Handback => {}
+            Self::Swarm => {}
+            // Leader, preferred leader, and a third.
+            Self::Handback => plan.replication_factor = plan.replication_factor.max(3),
             Self::Rejoin => plan.flush = FlushPolicy::Never,
             Self::Disk => plan.flush = FlushPolicy::Commit,
         }

@@ -9,6 +9,7 @@ mod configure;
 mod controller;
 mod cut;
 mod disk;
+mod handback;
 mod kill;
 mod pause;
 mod reassign;
@@ -37,6 +38,9 @@ pub struct FaultType {
     pub(super) strike: fn(&mut Cluster, &Parameters),
 }
 
+/// A later part of a fault that is a story, told with the details of the whole.
+pub(super) type Part = fn(&mut Cluster, &Parameters);
+
 /// All that a seed may draw.
 pub const ALL: &[FaultType] = &[
     kill::PROCESS,
@@ -57,6 +61,7 @@ pub const ALL: &[FaultType] = &[
     reassign::CANCEL,
     disk::ERROR,
     rejoin::STALE,
+    handback::HANDBACK,
 ];
 
 /// The fault of a name, those included that no seed draws.

@@ -2,7 +2,6 @@
 //! loses power, and the proposal that speaks for the life before reaches the controller only when the next one is
 //! registered (traps 9 to 11).
 
-use minisr_logic::BrokerId;
 use minisr_logic::metadata::Command;
 
 use super::kill::kill;
@@ -42,21 +41,18 @@ pub const STALE: FaultType = FaultType {
             cluster.propose(Command::FenceBroker { id, epoch }, None);
         }
         cluster.network.slow_down(MessageKind::AlterPartition, link, hold, cluster.now + hold);
-        cluster.schedule(parameters.number("after"), Event::Blackout { broker: id, parameters: parameters.clone() });
+        let parameters = parameters.clone();
+        cluster.schedule(parameters.number("after"), Event::Continue { part: blackout, parameters });
     },
 };
 
-impl Cluster {
-    /// The second half of the story.
-    pub(in crate::cluster) fn blackout(&mut self, id: BrokerId, parameters: &Parameters) {
-        if self.healed {
-            return;
-        }
-        let (me, leader) = (Node::Broker(id), parameters.node("leader"));
-        for (from, to) in [(me, leader), (leader, me)] {
-            self.network.cut(from, to);
-            self.schedule(parameters.number("apart"), Event::Mend { from, to });
-        }
-        kill(self, id, parameters, Some(parameters.number("salt")));
+/// The second half of the story.
+fn blackout(cluster: &mut Cluster, parameters: &Parameters) {
+    let (id, leader) = (parameters.broker(), parameters.node("leader"));
+    let me = Node::Broker(id);
+    for (from, to) in [(me, leader), (leader, me)] {
+        cluster.network.cut(from, to);
+        cluster.schedule(parameters.number("apart"), Event::Mend { from, to });
     }
+    kill(cluster, id, parameters, Some(parameters.number("salt")));
 }
