@@ -15,7 +15,7 @@ default:
 build:
     cargo build --release --locked -p minisr-broker -p minisr-cluster -p minisr-loadgen -p minisr-chaos -p minisr-benches --bins
 
-# sweep acks × replication factor × min.insync.replicas on an embedded three-broker cluster (6 to 8 minutes)
+# sweep acks × replication factor × min.insync.replicas on an embedded three-broker cluster (less than 5 minutes)
 bench *ARGS: build
     {{ target }}/release/minisr-loadgen sweep {{ ARGS }}
 

@@ -13,7 +13,8 @@
 //!   both, and taken again when what they wrote is deleted, so that it is made of those pages.
 //! * It is a process of its own (this program again): the client's memory does not contain it, releasing it is the end
 //!   of that process, and the kernel takes it first should memory become scarce.
-//! * It is never more than half of what is available.
+//! * It is never more than half of what is available, and no more than was to be had within the seconds that it is
+//!   given: a host that gives memory slowly would otherwise take longer than the measurement.
 //! * It is made of huge pages where the system has them. A host gets back large blocks only, and files are written in
 //!   large blocks too, while small pages are found among what is left over between them: a ballast of small pages would
 //!   leave most of what a log is going to get cold (measured: docs/PERFORMANCE.md, "Full load").
@@ -26,18 +27,20 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use memmap2::{Advice, MmapMut};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// Smallest page of any machine: one byte is written into each.
 const PAGE_BYTES: usize = 4096;
-/// What the process says when every page is its own.
-const HELD: &str = "held";
-/// Has glibc ask for huge pages (`MADV_HUGEPAGE`) for large allocations. Another allocator ignores it, and the report
-/// then says that there are none.
-const HUGE_PAGES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
-/// How long taking may last. A host that gives memory at a tenth of the rate seen so far stays below it.
+/// What the process says when pages are its own, before how many MiB of them.
+const HELD: &str = "held ";
+/// How often that is looked at.
+const LOOK_BYTES: usize = 16 << 20;
+/// For a measurement that takes the time it needs.
+pub const PATIENT: Duration = Duration::from_secs(60);
+/// When the process counts as hanging.
 const TAKE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the process may take to end; freeing memory is the kernel's work of a second.
 const RELEASE_LIMIT: Duration = Duration::from_secs(30);
@@ -47,7 +50,8 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(30);
 pub struct BallastReport {
     /// Asked for (`--memory-warm-mib`); 0 is none.
     pub asked_mib: u64,
-    /// Smallest that was taken: half of the available memory may be less than what was asked for.
+    /// Smallest that was taken: half of the available memory may be less than what was asked for, and so may be what
+    /// the host gave in time.
     pub taken_mib_min: Option<u64>,
     /// How much of it was in huge pages, at least.
     pub huge_mib_min: Option<u64>,
@@ -64,14 +68,16 @@ pub struct BallastReport {
 /// Takes and releases.
 pub struct Ballast {
     program: PathBuf,
+    within: Duration,
     held: Option<Child>,
     report: BallastReport,
 }
 
 impl Ballast {
-    /// Nothing is taken yet. `program` is `minisr-loadgen`; 0 MiB switches the ballast off.
-    pub fn new(program: PathBuf, asked_mib: u64) -> Ballast {
-        Ballast { program, held: None, report: BallastReport { asked_mib, ..BallastReport::default() } }
+    /// Nothing is taken yet. `program` is `minisr-loadgen`; 0 MiB switches the ballast off. After `within` it is content
+    /// with what it has.
+    pub fn new(program: PathBuf, asked_mib: u64, within: Duration) -> Ballast {
+        Ballast { program, within, held: None, report: BallastReport { asked_mib, ..BallastReport::default() } }
     }
 
     /// What was done so far.
@@ -127,7 +133,7 @@ impl Ballast {
         let available = available_mib().context("the system does not say how much memory is available")?;
         let mib = self.report.asked_mib.min(available / 2);
         let mut command = Command::new(&self.program);
-        command.args(["ballast", "--mib", &mib.to_string()]).env(HUGE_PAGES.0, HUGE_PAGES.1);
+        command.args(["ballast", "--mib", &mib.to_string()]).args(["--within-s", &self.within.as_secs().to_string()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("{} cannot be started", self.program.display()))?;
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -135,25 +141,32 @@ impl Ballast {
         tokio::time::timeout(TAKE_LIMIT, BufReader::new(stdout).read_line(&mut line))
             .await
             .with_context(|| format!("{mib} MiB were not to be had within {} seconds", TAKE_LIMIT.as_secs()))??;
-        if line.trim() != HELD {
-            bail!("the process that takes the memory ended before it had {mib} MiB");
+        match line.trim().strip_prefix(HELD).and_then(|held| held.parse().ok()) {
+            Some(held_mib) => Ok((child, held_mib)),
+            None => bail!("the process that takes the memory ended before it had any of {mib} MiB"),
         }
-        Ok((child, mib))
     }
 }
 
-/// The process: takes `mib` MiB, says so, and holds them until its standard input ends.
-pub fn hold(mib: u64) -> Result<()> {
+/// The process: takes `mib` MiB, or as much as it gets in time, says how much, and holds it until its standard input
+/// ends.
+pub fn hold(mib: u64, within: Duration) -> Result<()> {
+    let begun = Instant::now();
     // The first to go when memory is scarce: nothing depends on it. Not every system has the file.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let bytes = usize::try_from(mib << 20).context("--mib is more than an address can name")?;
-    let mut memory = vec![0u8; bytes];
-    for page in memory.chunks_mut(PAGE_BYTES) {
-        // Only what is written to is there, and pages of zeros may be shared.
-        page[0] = 1;
+    let mut memory = MmapMut::map_anon(bytes).with_context(|| format!("{mib} MiB are not to be had"))?;
+    // A system without huge pages gives small ones, and the report says so.
+    let _ = memory.advise(Advice::HugePage);
+    let mut held_bytes = 0;
+    for part in memory.chunks_mut(LOOK_BYTES).take_while(|_| begun.elapsed() < within) {
+        for page in part.chunks_mut(PAGE_BYTES) {
+            // Only what is written to is there, and pages of zeros may be shared.
+            page[0] = 1;
+        }
+        held_bytes += part.len();
     }
-    std::hint::black_box(&memory);
-    println!("{HELD}");
+    println!("{HELD}{}", held_bytes >> 20);
     std::io::stdout().flush()?;
     // Nobody writes: this is the end of the program that started this one, or its wish.
     std::io::stdin().read_to_end(&mut Vec::new())?;

@@ -70,20 +70,11 @@ const GROWING_FILE_MIB: u64 = 16 * 1024;
 pub const LEFT_OUT: &str = "the ceiling was left out (--no-ceiling), so there are no ratios";
 
 impl Ceilings {
-    /// Largest throughput with this many copies: what a machine shared with others allows is seen in its best run.
+    /// Largest throughput with this many copies: what a machine shared with others allows is seen in its best run. An
+    /// earlier version's sweeps have runs with growing files too, which are another yardstick.
     pub fn throughput(&self, replication_factor: u16) -> Option<&CeilingReport> {
-        self.best(replication_factor, false)
-    }
-
-    /// The same with files that only grow: every byte goes into a page that the kernel has to find first, as with a
-    /// log. Absent in runs of earlier versions.
-    pub fn growing_throughput(&self, replication_factor: u16) -> Option<&CeilingReport> {
-        self.best(replication_factor, true)
-    }
-
-    fn best(&self, replication_factor: u16, growing: bool) -> Option<&CeilingReport> {
         self.find("throughput", replication_factor)
-            .filter(|report| (report.file_mib >= GROWING_FILE_MIB) == growing)
+            .filter(|report| report.file_mib < GROWING_FILE_MIB)
             .max_by(|one, other| one.acked_mb_s.total_cmp(&other.acked_mb_s))
     }
 
@@ -179,9 +170,9 @@ impl CeilingRun {
     }
 }
 
-/// For each replication factor of the sweep two runs with the same bytes in flight, streams and batch size (files used
-/// again, files that only grow), and one with a single record at a time; for the largest also one with a single record
-/// at a time at the constant rate.
+/// For each replication factor of the sweep a run with the same bytes in flight, streams and batch size, one with a single
+/// record at a time, and one with a single record at a time at the constant rate. Those of throughput come first, so that
+/// one warming of the memory serves them all. With files that only grow `just reach` measures.
 pub fn plan(settings: &Settings) -> Vec<CeilingRun> {
     let mut factors: Vec<u16> = settings.cells.iter().map(|cell| cell.replication_factor.min(3)).collect();
     factors.sort_unstable();
@@ -189,12 +180,13 @@ pub fn plan(settings: &Settings) -> Vec<CeilingRun> {
     let mut runs = Vec::new();
     for &replication_factor in &factors {
         runs.push(CeilingRun::throughput(settings, replication_factor, Files::Reused, WINDOW_S));
-        runs.push(CeilingRun::throughput(settings, replication_factor, Files::Growing, WINDOW_S));
-        runs.push(CeilingRun::round_trip(settings, replication_factor, None, WINDOW_S));
     }
-    // The runtime's timer, by which the ceiling is paced, has a resolution of a millisecond.
-    if let Some(&largest) = factors.last().filter(|_| settings.rate_records_s <= 1_000.0) {
-        runs.push(CeilingRun::round_trip(settings, largest, Some(settings.rate_records_s), WINDOW_S));
+    for &replication_factor in &factors {
+        runs.push(CeilingRun::round_trip(settings, replication_factor, None, WINDOW_S));
+        // The runtime's timer, by which the ceiling is paced, has a resolution of a millisecond.
+        if settings.rate_records_s <= 1_000.0 {
+            runs.push(CeilingRun::round_trip(settings, replication_factor, Some(settings.rate_records_s), WINDOW_S));
+        }
     }
     runs
 }

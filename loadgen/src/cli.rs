@@ -61,6 +61,9 @@ pub enum Command {
         /// How much
         #[arg(long)]
         mib: u64,
+        /// Seconds after which less is enough
+        #[arg(long)]
+        within_s: u64,
     },
 }
 
@@ -208,13 +211,13 @@ pub struct SweepArguments {
     /// Records sent before anything is measured, in rounds until the rates are flat [default: 0; --target kafka: 3000000]
     #[arg(long, value_name = "N")]
     pub warm_records: Option<u64>,
-    /// Seconds measured at the constant rate [default: 10.5]
+    /// Seconds measured at the constant rate [default: 10.2]
     #[arg(long, value_name = "SECONDS")]
     pub duration: Option<f64>,
-    /// Seconds measured at the maximum rate [default: 3]
+    /// Seconds measured at the maximum rate [default: 2]
     #[arg(long, value_name = "SECONDS")]
     pub max_duration: Option<f64>,
-    /// Seconds before each of them that are not measured [default: 1]
+    /// Seconds before each of them that are not measured [default: 0.5]
     #[arg(long, value_name = "SECONDS")]
     pub warmup: Option<f64>,
     /// How often each cell is measured, in shuffled order when more than once [default: 1]
@@ -226,8 +229,8 @@ pub struct SweepArguments {
     /// MiB that one cell may write to all replicas together before its maximum-rate phase ends [default: 6144]
     #[arg(long, value_name = "MIB")]
     pub disk_budget: Option<u64>,
-    /// MiB of memory held until each maximum-throughput phase and ceiling begins, so that the machine has it at hand; at
-    /// most half of what is available, 0 for none [default: the disk budget]
+    /// MiB of memory held until maximum-throughput phases and ceilings begin, so that the machine has it at hand; at most
+    /// half of what is available, 0 for none [default: 3072]
     #[arg(long, value_name = "MIB")]
     pub memory_warm_mib: Option<u64>,
     /// Schedule delay (99th percentile) above which a constant-rate result is invalid [default: 5000]

@@ -57,6 +57,20 @@ impl Schedule {
         (1e9 / self.rate_records_s) as u64
     }
 
+    /// How many records are planned before an instant.
+    pub fn planned_before(&self, instant_ns: u64) -> u64 {
+        let elapsed_s = instant_ns.saturating_sub(self.start_ns) as f64 / 1e9;
+        let mut records = (elapsed_s * self.rate_records_s) as u64;
+        // The division may be off by a record; the planned instants decide.
+        while records > 0 && self.planned_ns(records - 1) >= instant_ns {
+            records -= 1;
+        }
+        while self.planned_ns(records) < instant_ns {
+            records += 1;
+        }
+        records
+    }
+
     /// How many records are planned within `seconds`.
     pub fn records_within(&self, seconds: f64) -> u64 {
         (seconds * self.rate_records_s).round() as u64
@@ -130,6 +144,16 @@ mod tests {
         assert_eq!(schedule.planned_ns(3), 1_000 + 1_000_000);
         assert_eq!(schedule.planned_ns(3_000_000_000), 1_000 + 1_000_000 * 1_000_000_000);
         assert_eq!(schedule.records_within(2.5), 7_500);
+    }
+
+    #[test]
+    fn schedule_counts_what_is_planned_before_an_instant() {
+        let schedule = Schedule::new(1_000, 3_000.0);
+        for index in [0, 1, 2, 2_999, 3_000, 123_457] {
+            assert_eq!(schedule.planned_before(schedule.planned_ns(index)), index);
+            assert_eq!(schedule.planned_before(schedule.planned_ns(index) + 1), index + 1);
+        }
+        assert_eq!(schedule.planned_before(0), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `minisr-loadgen`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use minisr_loadgen::cli::{Cli, Command, Experiment};
@@ -66,8 +67,8 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(reach::run(arguments));
         }
-        Some(Command::Ballast { mib }) => {
-            ballast::hold(mib)?;
+        Some(Command::Ballast { mib, within_s }) => {
+            ballast::hold(mib, Duration::from_secs(within_s))?;
             return Ok(ExitCode::SUCCESS);
         }
     };

@@ -10,7 +10,7 @@ use crate::settings::Settings;
 use crate::tally::{Series, percentile_ns};
 use crate::usage::Used;
 use crate::verify::Verdict;
-use crate::watch::Event;
+use crate::watch::{Event, Leaders};
 
 /// Part of the target rate that must be reached.
 const RATE_REACHED_MIN: f64 = 0.99;
@@ -37,6 +37,10 @@ pub struct Outcome {
     pub isr_min: Option<usize>,
     /// Records by which the logs grew within the window: what acks=0 achieves.
     pub log_growth_records: Option<u64>,
+    /// How many partitions each broker leads, whenever that changed.
+    pub leaders: Vec<(SystemTime, Leaders)>,
+    /// Records in the leaders' logs and not committed, whenever they were looked at.
+    pub high_watermark_lags: Vec<(SystemTime, u64)>,
     /// Reading back; absent when there was nothing acknowledged to look for.
     pub verdict: Option<Verdict>,
     /// Most records in the leaders' logs and not committed that were seen at once.
@@ -233,6 +237,8 @@ impl Outcome {
             row.set("acked_mib_s", acked.map(|rate| decimals(self.mib_s(rate, facts.settings), 3)));
             row.set("failed_records_s", rate(second.failed));
             row.set("read_records_s", (self.phase == Phase::Rate).then(|| rate(second.read)));
+            let is_whole = index < tally.backlog_seconds();
+            row.set("backlog_records", if is_whole { second.backlog } else { self.produced.backlog_end });
             for series in Series::ALL {
                 let Some(histogram) = tally.series(series).seconds.get(index).filter(|one| !one.is_empty()) else {
                     continue;
@@ -253,6 +259,8 @@ impl Outcome {
             let so_far: Vec<&Event> = self.events.iter().filter(|event| event.at < end).collect();
             let here = |kind: &str| so_far.iter().filter(|event| event.kind == kind && event.at >= begin).count();
             row.set("isr_min", self.isr_min.map(|_| self.isr_min_at(&so_far)));
+            row.set("leaders", self.leaders_at(end));
+            row.set("high_watermark_lag_records", self.high_watermark_lag_between(begin, end));
             row.set("leader_changes", self.isr_min.map(|_| here("leader_change")));
             row.set("isr_shrinks", self.isr_min.map(|_| here("isr_shrink")));
             rows.push(row);
@@ -290,6 +298,19 @@ impl Outcome {
 
     fn count_events(&self, kind: &str) -> usize {
         self.events.iter().filter(|event| event.kind == kind).count()
+    }
+
+    /// Who led how many partitions at an instant: `1:6 2:5 3:5`, `none:1` for partitions without a leader.
+    fn leaders_at(&self, instant: SystemTime) -> Option<String> {
+        let (_, leaders) = self.leaders.iter().rfind(|(at, _)| *at < instant)?;
+        let name = |leader: &Option<i32>| leader.map_or("none".to_owned(), |id| id.to_string());
+        let each: Vec<String> = leaders.iter().map(|(id, partitions)| format!("{}:{partitions}", name(id))).collect();
+        Some(each.join(" "))
+    }
+
+    /// The largest that was seen between two instants; nothing when nobody looked.
+    fn high_watermark_lag_between(&self, begin: SystemTime, end: SystemTime) -> Option<u64> {
+        self.high_watermark_lags.iter().filter(|(at, _)| (begin..end).contains(at)).map(|(_, lag)| *lag).max()
     }
 
     /// Smallest ISR after these events: each ISR event carries the new size.

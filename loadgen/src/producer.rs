@@ -105,6 +105,9 @@ pub async fn produce_at_rate<D: Driver>(
     let receive = async {
         while done.get() < records {
             let report = driver.next_report().await?;
+            tally
+                .borrow_mut()
+                .note_backlog(report.done_ns, |at_ns| schedule.planned_before(at_ns).min(records) - done.get());
             done.set(done.get() + report.tags.len() as u64);
             live.done.store(done.get(), Ordering::Relaxed);
             let mut tally = tally.borrow_mut();
@@ -134,6 +137,8 @@ pub async fn produce_at_rate<D: Driver>(
         Err(_elapsed) => {}
     }
     let mut tally = tally.into_inner();
+    // Nothing more was finished.
+    tally.note_backlog(window.end_ns, |at_ns| schedule.planned_before(at_ns).min(records) - done.get());
     let counts = &mut tally.counts;
     counts.unresolved = counts.scheduled - counts.acked - counts.failed() - counts.left;
     let backlog_end = backlog_end.get().unwrap_or(records - done.get());
@@ -187,6 +192,7 @@ pub async fn produce_at_maximum<D: Driver>(driver: &D, clock: Clock, plan: MaxPl
     let loop_of_answers = async {
         while done < sent {
             let report = driver.next_report().await?;
+            tally.note_backlog(report.done_ns, |_| sent - done);
             let records = report.tags.len() as u64;
             done += records;
             live.done.store(done, Ordering::Relaxed);
@@ -222,6 +228,8 @@ pub async fn produce_at_maximum<D: Driver>(driver: &D, clock: Clock, plan: MaxPl
         // What is still open when the drain ends is counted below, not waited for.
         Err(_elapsed) => {}
     }
+    // Nothing more was finished.
+    tally.note_backlog(tally.window().end_ns, |_| sent - done);
     tally.counts.unresolved = sent - done;
     tally.counts.scheduled = tally.counts.sent;
     let measured = tally.window();
@@ -286,6 +294,7 @@ mod tests {
     fn producer_rate_without_a_stall_reaches_its_rate() {
         let produced = run_at_rate(None);
         assert_eq!(produced.tally.counts.acked, 2_000);
+        assert_eq!(produced.tally.backlog_seconds(), 1);
         assert_eq!(produced.ledger.acked_records(), 2_200, "the ledger has the warm-up too");
         assert!(produced.tally.series(Series::Response).total.value_at_quantile(0.5) >= 200_000);
     }

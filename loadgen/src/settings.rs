@@ -14,6 +14,8 @@ use crate::security::{Security, SecurityArguments, SecurityProtocol};
 
 /// What a Java machine needs before its figures are flat: measured, and printed with every run.
 pub const WARM_RECORDS: u64 = 3_000_000;
+/// MiB that a maximum-throughput phase of default length writes here at most, with all its replicas.
+const MEMORY_WARM_MIB: u64 = 3_072;
 
 /// What carries the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -299,13 +301,13 @@ impl Settings {
             linger_us: flags.linger.or(file.linger).unwrap_or(0),
             max_linger_us: flags.max_linger.or(file.max_linger).unwrap_or(0),
             warm_records: flags.warm_records.or(file.warm_records).unwrap_or(warm_default),
-            duration_s: flags.duration.or(file.duration).unwrap_or(10.5),
-            max_duration_s: flags.max_duration.or(file.max_duration).unwrap_or(3.0),
-            warmup_s: flags.warmup.or(file.warmup).unwrap_or(1.0),
+            duration_s: flags.duration.or(file.duration).unwrap_or(10.2),
+            max_duration_s: flags.max_duration.or(file.max_duration).unwrap_or(2.0),
+            warmup_s: flags.warmup.or(file.warmup).unwrap_or(0.5),
             repeats: flags.repeats.or(file.repeats).unwrap_or(1),
             seed: flags.seed.or(file.seed).unwrap_or(1),
             disk_budget_mib,
-            memory_warm_mib: flags.memory_warm_mib.or(file.memory_warm_mib).unwrap_or(disk_budget_mib),
+            memory_warm_mib: flags.memory_warm_mib.or(file.memory_warm_mib).unwrap_or(MEMORY_WARM_MIB),
             schedule_delay_limit_us: flags.schedule_delay_limit.or(file.schedule_delay_limit).unwrap_or(5_000),
             ceiling: !flags.no_ceiling && file.ceiling.unwrap_or(true),
             output: flags.output.or(file.output).unwrap_or_else(|| PathBuf::from("results")),

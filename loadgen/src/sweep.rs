@@ -39,6 +39,8 @@ const TOPIC_READY_LIMIT: Duration = Duration::from_secs(20);
 const VERIFY_LIMIT: Duration = Duration::from_secs(12);
 /// Planned seconds around a phase: topic, drain, reading back, files.
 pub(crate) const PHASE_OVERHEAD_S: f64 = 2.0;
+/// How long the memory of one phase may take: the whole sweep is to end within minutes.
+const WARM_WITHIN: Duration = Duration::from_secs(4);
 /// MiB of memory that are taken in a second, as planned; a host that has to give them first is slower.
 pub(crate) const WARM_MIB_S: f64 = 3_000.0;
 
@@ -64,7 +66,8 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     let again: Vec<_> = ceiling_runs.iter().filter(|run| run.again).cloned().collect();
     let ceiling_count = ceiling_runs.len() + again.len();
     let measured_max = steps.iter().filter(|step| step.phase == Phase::Max).count();
-    let warmed = ceiling_runs.iter().chain(&again).filter(|run| run.throughput).count() + measured_max;
+    // For the ceilings before, for those after, and for each phase.
+    let warmed = if measured_max == 0 { 0 } else { measured_max + 2 };
     let planned_s = ceiling_count as f64 * ceiling::RUN_S
         + steps.iter().map(|step| phase_s(step.phase)).sum::<f64>()
         + warmed as f64 * settings.memory_warm_mib as f64 / WARM_MIB_S;
@@ -87,8 +90,8 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     }
 
     let mut ballast = match measured_max {
-        0 => Ballast::new(PathBuf::new(), 0),
-        _ => Ballast::new(std::env::current_exe()?, settings.memory_warm_mib),
+        0 => Ballast::new(PathBuf::new(), 0, Duration::ZERO),
+        _ => Ballast::new(std::env::current_exe()?, settings.memory_warm_mib, WARM_WITHIN),
     };
     warm(&mut ballast, &progress).await;
     let mut ceilings = Ceilings::default();
@@ -214,8 +217,9 @@ async fn measure_ceilings(
     };
     for run in runs {
         progress.begin(&format!("ceiling {}", run.title));
-        if run.throughput {
-            ballast.release().await?;
+        match run.throughput {
+            true => ballast.release().await?,
+            false => warm(ballast, progress).await,
         }
         match ceiling::run(&program, run).await {
             Ok(report) => {
@@ -233,8 +237,8 @@ async fn measure_ceilings(
                 ceilings.missing = Some(sentence);
             }
         }
-        warm(ballast, progress).await;
     }
+    warm(ballast, progress).await;
     Ok(())
 }
 
@@ -348,7 +352,8 @@ async fn watch_step(
         end = Some((mark(), ask_log_end(by_growth)));
     }
     let _ = load_over.send(true);
-    let (watcher, lag_max) = looks.await.context("the watching task failed")?;
+    let watcher = looks.await.context("the watching task failed")?;
+    let lag_max = watcher.high_watermark_lags.iter().map(|(_, lag)| *lag).max();
     let (produced, reading, window_begin, broken) = match loaded {
         Ok(loaded) => (loaded.produced, loaded.reading, loaded.window_begin, None),
         Err(error) => (nothing_produced(settings), None, SystemTime::now(), Some(format!("{error:#}"))),
@@ -370,9 +375,11 @@ async fn watch_step(
         brokers: used(|marks| marks.brokers),
         events: watcher.events,
         isr_min: watcher.isr_min,
+        leaders: watcher.leaders,
         log_growth_records,
         verdict: reading.map(|reading| reading.verdict),
         high_watermark_lag_max_records: lag_max.max(reading.map(|reading| reading.lag)),
+        high_watermark_lags: watcher.high_watermark_lags,
         broken,
     })
 }

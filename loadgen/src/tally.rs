@@ -100,6 +100,8 @@ pub struct Second {
     pub failed: u64,
     /// Records a consumer read.
     pub read: u64,
+    /// Records planned (in a closed loop: handed over) until the end of this second and not finished then.
+    pub backlog: u64,
 }
 
 /// The measured window in planned time.
@@ -136,6 +138,7 @@ pub struct Tally {
     pub counts: Counts,
     /// By second.
     pub seconds: Vec<Second>,
+    backlog_seconds: usize,
     /// Batches acknowledged or sent, and the records in them.
     pub batches: u64,
     /// Records in those batches.
@@ -159,6 +162,7 @@ impl Tally {
             series: series.into(),
             counts: Counts::default(),
             seconds: Vec::new(),
+            backlog_seconds: 0,
             batches: 0,
             batched_records: 0,
             histogram_overflow: 0,
@@ -255,6 +259,25 @@ impl Tally {
         self.record(Series::Error, failed_ns, failed_ns.saturating_sub(planned_ns), 1);
     }
 
+    /// Notes the backlog of every whole second of the window that has ended by `now_ns` and is not noted yet. Called
+    /// before what happened at `now_ns` is counted, so that between two calls nothing was finished. `open_at` says how
+    /// many records were open at an instant.
+    pub fn note_backlog(&mut self, now_ns: u64, open_at: impl Fn(u64) -> u64) {
+        loop {
+            let end_ns = self.window.begin_ns + (self.backlog_seconds as u64 + 1) * 1_000_000_000;
+            if end_ns > now_ns.min(self.window.end_ns) {
+                return;
+            }
+            self.second(end_ns - 1).backlog = open_at(end_ns);
+            self.backlog_seconds += 1;
+        }
+    }
+
+    /// Seconds whose backlog is known.
+    pub fn backlog_seconds(&self) -> usize {
+        self.backlog_seconds
+    }
+
     /// A consumer read a record.
     pub fn read(&mut self, planned_ns: u64, read_ns: u64) {
         if !self.window.contains(planned_ns) {
@@ -311,7 +334,9 @@ impl Tally {
             mine.acked += theirs.acked;
             mine.failed += theirs.failed;
             mine.read += theirs.read;
+            mine.backlog += theirs.backlog;
         }
+        self.backlog_seconds = self.backlog_seconds.max(other.backlog_seconds);
         let (mine, theirs) = (&mut self.counts, &other.counts);
         mine.scheduled += theirs.scheduled;
         mine.sent += theirs.sent;

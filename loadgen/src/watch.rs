@@ -34,6 +34,9 @@ pub struct PartitionView {
     pub isr: Vec<i32>,
 }
 
+/// How many partitions each broker leads; those without a leader under none.
+pub type Leaders = BTreeMap<Option<i32>, usize>;
+
 /// A change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -68,6 +71,10 @@ pub struct Watcher {
     unexplained: Vec<Unexplained>,
     /// Everything that changed so far.
     pub events: Vec<Event>,
+    /// Who leads how many partitions, from when on.
+    pub leaders: Vec<(SystemTime, Leaders)>,
+    /// Records in the leaders' logs and not committed, whenever they were looked at.
+    pub high_watermark_lags: Vec<(SystemTime, u64)>,
     /// Smallest ISR of any partition so far.
     pub isr_min: Option<usize>,
     /// Largest ISR of each partition so far: below that, somebody is missing.
@@ -77,6 +84,11 @@ pub struct Watcher {
 impl Watcher {
     /// Compares a view with the one before.
     pub fn look(&mut self, at: SystemTime, view: BTreeMap<i32, PartitionView>) {
+        let mut leaders = Leaders::new();
+        view.values().for_each(|partition| *leaders.entry(partition.leader).or_default() += 1);
+        if self.leaders.last().is_none_or(|(_, last)| *last != leaders) {
+            self.leaders.push((at, leaders));
+        }
         for (&partition, now) in &view {
             self.isr_min = Some(self.isr_min.map_or(now.isr.len(), |min| min.min(now.isr.len())));
             let full = self.isr_full.entry(partition).or_default();
@@ -153,16 +165,15 @@ impl Watcher {
     }
 }
 
-/// Looks again and again until the load is over: what changed, and the largest lag of the high watermark.
+/// Looks again and again until the load is over: what changed, and how far the high watermark lags.
 pub async fn look_until(
     mut load_over: tokio::sync::watch::Receiver<bool>,
     client: Client,
     topic: Arc<str>,
     partitions: Arc<[i32]>,
-) -> (Watcher, Option<u64>) {
+) -> Watcher {
     let admin = Admin::new(client.clone());
     let mut watcher = Watcher::default();
-    let mut lag_max = None;
     let looking = async {
         let mut interval = tokio::time::interval(LOOK_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -175,8 +186,10 @@ pub async fn look_until(
             {
                 watcher.hear(SystemTime::now(), &reports);
             }
-            if look.is_multiple_of(LAG_EVERY_LOOKS) {
-                lag_max = lag_max.max(offsets::high_watermark_lag(&client, &topic, &partitions).await);
+            if look.is_multiple_of(LAG_EVERY_LOOKS)
+                && let Some(lag) = offsets::high_watermark_lag(&client, &topic, &partitions).await
+            {
+                watcher.high_watermark_lags.push((SystemTime::now(), lag));
             }
         }
     };
@@ -185,7 +198,7 @@ pub async fn look_until(
         // Also when whoever asked is gone.
         _ = load_over.wait_for(|over| *over) => {}
     }
-    (watcher, lag_max)
+    watcher
 }
 
 /// What a view says about the partitions of a topic.
@@ -221,6 +234,8 @@ mod tests {
         assert_eq!(kinds, ["leader_change", "isr_shrink", "leader_none"]);
         assert_eq!(watcher.events[0].detail, "leader 1 to 2, epoch 0 to 1");
         assert_eq!(watcher.isr_min, Some(2));
+        let leaders: Vec<Leaders> = watcher.leaders.into_iter().map(|(_, leaders)| leaders).collect();
+        assert_eq!(leaders, [Some(1), Some(2), None].map(|leader| Leaders::from([(leader, 1)])));
     }
 
     fn change(broker: i32, joined: bool, reason: IsrReason) -> IsrChange {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use minisr_loadgen::ballast::Ballast;
+use minisr_loadgen::ballast::{self, Ballast};
 use minisr_loadgen::usage::Usage;
 
 fn program() -> PathBuf {
@@ -12,7 +12,7 @@ fn program() -> PathBuf {
 
 #[tokio::test]
 async fn ballast_is_resident_while_held_and_gone_when_released() {
-    let mut ballast = Ballast::new(program(), 64);
+    let mut ballast = Ballast::new(program(), 64, ballast::PATIENT);
     assert_eq!(ballast.take().await, None, "64 MiB are to be had");
     let pid = ballast.pid().expect("held by a process");
     let held = Usage::read(&[pid]).expect("it lives").rss_bytes;
@@ -39,7 +39,7 @@ async fn ballast_of_nothing_starts_nothing() {
 
 #[tokio::test]
 async fn ballast_that_cannot_be_taken_is_a_sentence_and_no_failure() {
-    let mut ballast = Ballast::new(PathBuf::from("there is no such program"), 64);
+    let mut ballast = Ballast::new(PathBuf::from("there is no such program"), 64, ballast::PATIENT);
     let sentence = ballast.take().await.expect("a sentence");
     assert!(sentence.contains("cannot be started"), "{sentence}");
     assert_eq!(ballast.report().missing, Some(sentence));
@@ -48,7 +48,7 @@ async fn ballast_that_cannot_be_taken_is_a_sentence_and_no_failure() {
 #[test]
 fn ballast_ends_with_the_program_that_took_it() {
     let mut child = Command::new(program())
-        .args(["ballast", "--mib", "8"])
+        .args(["ballast", "--mib", "8", "--within-s", "5"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()

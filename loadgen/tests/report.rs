@@ -15,7 +15,7 @@ use minisr_loadgen::settings::Settings;
 use minisr_loadgen::tally::{Tally, Window};
 use minisr_loadgen::usage::Used;
 use minisr_loadgen::verify::{Ledger, Verdict};
-use minisr_loadgen::watch::Event;
+use minisr_loadgen::watch::{Event, Leaders};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -88,6 +88,8 @@ fn outcome(cell: Cell, phase: Phase, tally: Tally, measured_s: f64, start: Syste
         log_growth_records: (cell.acks == Acks::None).then_some(grown),
         verdict: (cell.acks != Acks::None).then_some(Verdict { verified_records: acked, acked_lost: 0, not_read: 0 }),
         high_watermark_lag_max_records: Some(0),
+        leaders: vec![(start, Leaders::from([(Some(1), 6), (Some(2), 5), (Some(3), 5)]))],
+        high_watermark_lags: vec![(start + Duration::from_millis(1_500), 7)],
         broken: None,
     }
 }
@@ -153,6 +155,12 @@ fn report_of_a_run_has_every_file_and_every_cell() {
         assert!(files.ceiling_ratio(&run.ceilings).unwrap() > 0.1);
         assert_eq!(files.rate[0].text("valid"), Some("true"), "{:?}", files.rate[0].text("invalid_reason"));
         assert_eq!(files.rate_seconds.len(), 12);
+        let seconds =
+            |column: &str| -> Vec<Option<&str>> { files.rate_seconds.iter().map(|row| row.text(column)).collect() };
+        assert!(seconds("leaders").iter().all(|leaders| *leaders == Some("1:6 2:5 3:5")));
+        assert_eq!(seconds("high_watermark_lag_records")[..3], [None, Some("7"), None], "blank where nobody looked");
+        assert!(seconds("backlog_records").iter().all(Option::is_some));
+        assert_eq!(files.round_trips(&run.ceilings).is_none(), silent);
     }
 }
 

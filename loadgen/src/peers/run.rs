@@ -10,7 +10,7 @@ use super::figures::{self, Compared, broker_cpu_s_per_million_records};
 use super::plan::{Measure, Turn, Way, turns};
 use super::warm::{self, Warmth};
 use super::{PeersArguments, page, readme};
-use crate::ballast::Ballast;
+use crate::ballast::{self, Ballast};
 use crate::environment::{self, Environment};
 use crate::outcome::RunFacts;
 use crate::plan::Phase;
@@ -71,7 +71,7 @@ pub async fn run(arguments: &PeersArguments) -> Result<ExitCode> {
         peers: start(arguments, ways, &progress).await?,
         rows: Vec::new(),
         rate_records_s: None,
-        ballast: Ballast::new(std::env::current_exe()?, arguments.memory_warm_mib),
+        ballast: Ballast::new(std::env::current_exe()?, arguments.memory_warm_mib, ballast::PATIENT),
         lost: 0,
     };
     run.watch_idle().await;

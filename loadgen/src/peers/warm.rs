@@ -2,7 +2,7 @@
 //! second. Who compares with a cold one compares with nothing that anybody runs.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -75,7 +75,7 @@ impl Warmth {
 pub async fn warm(target: &Target, loads: &[Settings], records_min: u64, progress: &Progress) -> Result<Warmth> {
     let begun = Instant::now();
     // Nothing that is measured here is compared, so no memory is held ready for it.
-    let mut no_ballast = Ballast::new(PathBuf::new(), 0);
+    let mut no_ballast = Ballast::new(PathBuf::new(), 0, Duration::ZERO);
     let kind = |settings: &Settings| Kind {
         partitions: settings.partitions,
         record_size_bytes: settings.record_size_bytes,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use minisr_client::{Admin, NewTopic};
 
-use crate::ballast::Ballast;
+use crate::ballast::{self, Ballast};
 use crate::ceiling::{self, CeilingReport, CeilingRun};
 use crate::cli::{ReachArguments, SweepArguments};
 use crate::load::{self, Job, Moment};
@@ -77,7 +77,7 @@ pub fn settings(transport: TransportKind, edit: impl FnOnce(&mut SweepArguments)
 impl Stage {
     /// Nothing is started yet.
     pub fn new(arguments: &ReachArguments) -> Result<Stage> {
-        let ballast = Ballast::new(std::env::current_exe()?, arguments.memory_warm_mib);
+        let ballast = Ballast::new(std::env::current_exe()?, arguments.memory_warm_mib, ballast::PATIENT);
         let ceiling_program = ceiling::find_program()?;
         Ok(Stage { ballast, seconds: arguments.seconds, ceiling_program, topics: 0 })
     }

@@ -114,7 +114,7 @@ pub const SUMMARY_COLUMNS: [&str; 103] = [
 ];
 
 /// Columns of `intervals.csv`.
-pub const INTERVAL_COLUMNS: [&str; 26] = [
+pub const INTERVAL_COLUMNS: [&str; 29] = [
     "run_id",
     "cell_id",
     "repeat",
@@ -126,6 +126,7 @@ pub const INTERVAL_COLUMNS: [&str; 26] = [
     "acked_mib_s",
     "failed_records_s",
     "read_records_s",
+    "backlog_records",
     "response_p50_us",
     "response_p90_us",
     "response_p99_us",
@@ -139,6 +140,8 @@ pub const INTERVAL_COLUMNS: [&str; 26] = [
     "e2e_p90_us",
     "e2e_max_us",
     "isr_min",
+    "leaders",
+    "high_watermark_lag_records",
     "leader_changes",
     "isr_shrinks",
 ];

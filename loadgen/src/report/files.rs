@@ -62,10 +62,12 @@ impl CellFiles {
         Some(self.max_mb_s()? / ceiling.acked_mb_s)
     }
 
-    /// Ratio to the ceiling whose files only grow.
-    pub fn growing_ceiling_ratio(&self, ceilings: &Ceilings) -> Option<f64> {
-        let ceiling = ceilings.growing_throughput(self.cell.replication_factor)?;
-        Some(self.max_mb_s()? / ceiling.acked_mb_s)
+    /// Median response time as a multiple of the ceiling's round trip with the same number of copies: at the same rate
+    /// where that was measured, back to back otherwise.
+    pub fn round_trips(&self, ceilings: &Ceilings) -> Option<f64> {
+        let factor = self.cell.replication_factor;
+        let ceiling = ceilings.round_trip_at_rate(factor).or_else(|| ceilings.round_trip(factor))?;
+        Some(self.rate_number("response_p50_us")? / ceiling.latency_us.p50)
     }
 
     /// Sum over all rows of a column.

@@ -193,7 +193,7 @@ fn percentiles(html: &mut String, run: &RunFiles) {
 
 fn ceiling(html: &mut String, run: &RunFiles) {
     let Some(svg) = figures::ceiling_bars(run) else { return };
-    html.push_str("<section><h2>Maximum throughput against the ceiling</h2>\n<p class=\"note\">The ceiling moves the same bytes through the same hops with the same transport and does nothing else; it was measured on this machine just before and just after, and the better run counts. Its files are emptied and used again; the table below also has the ratio to a ceiling whose files only grow, as a log does. The line through a bar spans its slowest and fastest second.</p>\n");
+    html.push_str("<section><h2>Maximum throughput against the ceiling</h2>\n<p class=\"note\">The ceiling moves the same bytes through the same hops with the same transport and does nothing else; it was measured on this machine just before and just after, and the better run counts. Its files are emptied and used again. The line through a bar spans its slowest and fastest second.</p>\n");
     if let Some(missing) = &run.ceilings.missing {
         writeln!(html, "<p class=\"bad\">{}</p>", escape(missing)).expect("string");
     }
@@ -228,7 +228,7 @@ fn trade_off(html: &mut String, run: &RunFiles) {
 }
 
 fn table(html: &mut String, run: &RunFiles) {
-    html.push_str("<section><h2>Every cell</h2>\n<p class=\"note\">Blank: not measured, or fewer than 100 records beyond that percentile. Times at the constant rate; CPU at the maximum rate, where 100 % is one core.</p>\n<div class=\"scroll\"><table class=\"table\">\n<tr><th class=\"l\">cell</th><th class=\"l\">an acknowledged<br>record survives</th><th>resp.<br>p50</th><th><br>p99</th><th><br>p99.9</th><th><br>max</th><th>e2e<br>p50</th><th><br>p99</th><th>max<br>MB/s</th><th>of the<br>ceiling</th><th>of the<br>growing</th><th>broker<br>CPU</th><th>client<br>CPU</th><th>read<br>back</th><th>lost</th><th class=\"l\">valid</th></tr>\n");
+    html.push_str("<section><h2>Every cell</h2>\n<p class=\"note\">Blank: not measured, or fewer than 100 records beyond that percentile. Times at the constant rate; round trips are those of the ceiling at the same rate; CPU at the maximum rate, where 100 % is one core.</p>\n<div class=\"scroll\"><table class=\"table\">\n<tr><th class=\"l\">cell</th><th class=\"l\">an acknowledged<br>record survives</th><th>resp.<br>p50</th><th>in round<br>trips</th><th><br>p99</th><th><br>p99.9</th><th><br>max</th><th>e2e<br>p50</th><th><br>p99</th><th>max<br>MB/s</th><th>of the<br>ceiling</th><th>broker<br>CPU</th><th>client<br>CPU</th><th>read<br>back</th><th>lost</th><th class=\"l\">valid</th></tr>\n");
     for files in &run.cells {
         let rate = |column: &str| files.rate_number(column).map_or(String::new(), |micros| time(micros / 1_000.0));
         let percent = |column: &str| files.max_number(column).map_or(String::new(), |value| format!("{value:.0} %"));
@@ -250,6 +250,7 @@ fn table(html: &mut String, run: &RunFiles) {
             escape(&files.cell.title()),
             escape(&files.cell.durability()),
             rate("response_p50_us"),
+            files.round_trips(&run.ceilings).map_or(String::new(), |ratio| format!("{ratio:.1}")),
             rate("response_p99_us"),
             rate("response_p999_us"),
             rate("response_max_us"),
@@ -257,7 +258,6 @@ fn table(html: &mut String, run: &RunFiles) {
             rate("e2e_p99_us"),
             files.max_mb_s().map_or(String::new(), digits),
             files.ceiling_ratio(&run.ceilings).map_or(String::new(), |ratio| format!("{ratio:.2}")),
-            files.growing_ceiling_ratio(&run.ceilings).map_or(String::new(), |ratio| format!("{ratio:.2}")),
             percent("broker_cpu_pct_sum"),
             percent("client_cpu_pct"),
             files.sum("verified_records").map_or(String::new(), count),

@@ -9,12 +9,12 @@ pub fn text(run: &RunFiles) -> String {
         "cell",
         "an acknowledged record survives",
         "p50",
+        "trips",
         "p99",
         "p99.9",
         "max",
         "MB/s",
         "ceiling",
-        "growing",
         "broker CPU",
         "",
     ];
@@ -22,8 +22,10 @@ pub fn text(run: &RunFiles) -> String {
     rows.extend(run.cells.iter().map(|files| row(run, files)));
     let widths: Vec<usize> =
         (0..header.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let mut text =
-        String::from("\nResponse at the constant rate (planned to acknowledged), then maximum throughput:\n\n");
+    let mut text = String::from(
+        "\nResponse at the constant rate (planned to acknowledged; trips: the median in round trips of the ceiling at that rate), then \
+         maximum throughput (ceiling: as a part of it):\n\n",
+    );
     for (number, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
@@ -55,12 +57,12 @@ fn row(run: &RunFiles, files: &CellFiles) -> Vec<String> {
         files.cell.title(),
         files.cell.durability(),
         micros("response_p50_us"),
+        files.round_trips(&run.ceilings).map_or_else(blank, |ratio| format!("{ratio:.1}")),
         micros("response_p99_us"),
         micros("response_p999_us"),
         micros("response_max_us"),
         files.max_mb_s().map_or_else(blank, digits),
         files.ceiling_ratio(&run.ceilings).map_or_else(blank, |ratio| format!("{ratio:.2}")),
-        files.growing_ceiling_ratio(&run.ceilings).map_or_else(blank, |ratio| format!("{ratio:.2}")),
         files.max_number("broker_cpu_pct_sum").map_or_else(blank, |percent| format!("{percent:.0} %")),
         mark,
     ]
@@ -81,11 +83,8 @@ fn footer(run: &RunFiles) -> String {
             round_trip.push_str(&format!(", {} at {rate} records/s", time(report.latency_us.p50 / 1_000.0)));
         }
         let transport = ceiling.transport.to_uppercase();
-        let growing = run.ceilings.growing_throughput(factor).map_or_else(String::new, |report| {
-            format!(", {} MB/s with files that only grow as a log does", digits(report.acked_mb_s))
-        });
         let mb_s = digits(ceiling.acked_mb_s);
-        text.push_str(&format!("Ceiling RF {factor} ({transport}): {mb_s} MB/s{growing}{round_trip}\n"));
+        text.push_str(&format!("Ceiling RF {factor} ({transport}): {mb_s} MB/s{round_trip}\n"));
     }
     if let Some(missing) = &run.ceilings.missing {
         text.push_str(&format!("No ceiling: {missing}\n"));
@@ -132,7 +131,7 @@ pub fn memory(run: &RunFiles) -> Option<String> {
     let later =
         number("later_take_s_max").map_or_else(String::new, |later_s| format!(", at most {later_s:.1} s later"));
     Some(format!(
-        "Memory warm: {mib} MiB were held until each maximum-throughput phase and ceiling began (taking them lasted \
+        "Memory warm: {mib} MiB were held until maximum-throughput phases and ceilings began (taking them lasted \
          {first_s:.1} s the first time{later}{small})."
     ))
 }
