@@ -22,10 +22,8 @@ pub fn text(run: &RunFiles) -> String {
     rows.extend(run.cells.iter().map(|files| row(run, files)));
     let widths: Vec<usize> =
         (0..header.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = String::from(
-        "\nResponse at the constant rate (planned to acknowledged; trips: the median in round trips of the ceiling at that rate), then \
-         maximum throughput (ceiling: as a part of it):\n\n",
-    );
+    let mut text =
+        String::from("\nResponse at the constant rate (planned to acknowledged), then maximum throughput:\n\n");
     for (number, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
@@ -86,8 +84,11 @@ fn footer(run: &RunFiles) -> String {
         let mb_s = digits(ceiling.acked_mb_s);
         text.push_str(&format!("Ceiling RF {factor} ({transport}): {mb_s} MB/s{round_trip}\n"));
     }
-    if let Some(missing) = &run.ceilings.missing {
-        text.push_str(&format!("No ceiling: {missing}\n"));
+    match &run.ceilings.missing {
+        Some(missing) => text.push_str(&format!("No ceiling: {missing}\n")),
+        None => text.push_str(
+            "trips: the median response in round trips of the ceiling at that rate; ceiling: throughput as a part of its\n",
+        ),
     }
     text.push_str(&memory(run).map_or_else(String::new, |sentence| sentence + "\n"));
     let sum = |column: &str| run.cells.iter().filter_map(|files| files.sum(column)).sum::<f64>();
