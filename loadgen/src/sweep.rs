@@ -96,6 +96,7 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     warm(&mut ballast, &progress).await;
     let mut ceilings = Ceilings::default();
     measure_ceilings(&settings, &ceiling_runs, &mut ceilings, &mut ballast, &mut progress).await?;
+    warm(&mut ballast, &progress).await;
     let target = Target::start(&settings).await?;
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
@@ -238,7 +239,6 @@ async fn measure_ceilings(
             }
         }
     }
-    warm(ballast, progress).await;
     Ok(())
 }
 
