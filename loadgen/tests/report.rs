@@ -180,3 +180,24 @@ fn report_page_stands_alone_and_its_markup_is_balanced() {
     }
     assert!(page.contains("acks=all RF 3 min ISR 2"));
 }
+
+#[test]
+fn report_generator_that_was_late_is_excused_only_beside_responses_ten_times_as_long() {
+    let settings = Settings::resolve(&SweepArguments::default()).unwrap();
+    let cell = Cell { acks: Acks::All, replication_factor: 3, min_insync_replicas: 2 };
+    let reasons = |late_ms: u64, response_ms: u64| {
+        let window = Window { begin_ns: SECOND_NS, end_ns: 13 * SECOND_NS };
+        let mut tally = Tally::new(window);
+        for index in 0..12_000u64 {
+            let planned_ns = SECOND_NS + index * 1_000_000;
+            let sent_ns = planned_ns + late_ms * 1_000_000;
+            tally.sent(planned_ns, sent_ns);
+            tally.acked(planned_ns, sent_ns, planned_ns + response_ms * 1_000_000);
+        }
+        tally.counts.scheduled = 12_000;
+        outcome(cell, Phase::Rate, tally, 12.0, SystemTime::UNIX_EPOCH).invalid_reasons(&settings)
+    };
+    assert_eq!(reasons(4, 5), Vec::<String>::new(), "below the limit");
+    assert!(reasons(8, 50)[0].contains("the generator was late"), "{:?}", reasons(8, 50));
+    assert_eq!(reasons(8, 100), Vec::<String>::new());
+}
