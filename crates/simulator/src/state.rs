@@ -274,6 +274,11 @@ pub enum Fact {
         /// The broker.
         broker: BrokerId,
     },
+    /// An injected error made a sync of one of this broker's logs fail: what of them reached the disk is not known.
+    DiskFailed {
+        /// The broker.
+        broker: BrokerId,
+    },
     /// A broker came back and opened a log.
     Recovered {
         /// Which replica.

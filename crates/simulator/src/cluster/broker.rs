@@ -224,6 +224,9 @@ impl Cluster {
         let closed = run.shard.close(&mut broker.disk);
         self.trace.write(self.now, format_args!("stopped {id}: {closed:?}"));
         self.count("clean-stops", 1);
+        if closed.is_err() && self.brokers[&id].disk_trouble.is_some() {
+            self.facts.push(Fact::DiskFailed { broker: id });
+        }
         self.note_process_end(id, closed.is_ok());
         let pause = self.roll("stopped", id.0 as u64).between(10, 1_500);
         self.schedule(pause, Event::Start { broker: id });

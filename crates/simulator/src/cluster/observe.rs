@@ -115,6 +115,7 @@ impl Cluster {
                 Output::Notice(Notice::BecameLeader { .. }) => self.count("leaderships-taken", 1),
                 Output::Notice(Notice::LogFailed { .. }) if self.brokers[&id].disk_trouble.is_some() => {
                     self.count("logs-failed", 1);
+                    self.facts.push(Fact::DiskFailed { broker: id });
                 }
                 Output::Notice(Notice::LogFailed { partition, reason }) => {
                     panic!("broker {id} lost its log of {partition:?} without an injected fault: {reason}");

@@ -1,11 +1,13 @@
 //! 31: with faults healed and no load, every replica is in the ISR again and all high watermarks equal the log ends.
 //!
-//! Excused is only a partition that nobody may lead: ISR and ELR empty, because power losses took un-flushed data.
+//! Excused is only a partition that nobody may lead: ISR and ELR empty, because power losses took un-flushed data, or
+//! because failed syncs robbed everybody who might have led it of a trusted log ([`super::robbed`] says when exactly).
 
 use minisr_logic::TopicPartition;
 use minisr_logic::metadata::Partition;
 
 use super::Invariant;
+use super::robbed::Robbed;
 use crate::state::{State, Step};
 
 /// Looks at the end of a run.
@@ -13,6 +15,8 @@ use crate::state::{State, Step};
 pub struct Converged {
     /// Whether any injected loss cut a log.
     losses: bool,
+    /// Whom failed disks took what from.
+    robbed: Robbed,
 }
 
 impl Invariant for Converged {
@@ -26,27 +30,40 @@ impl Invariant for Converged {
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         self.losses |= step.facts.iter().any(|fact| matches!(fact, crate::state::Fact::PowerLost { .. }));
+        self.robbed.note(step);
         Ok(())
     }
 
     fn check_end(&mut self, state: &State) -> Result<(), String> {
-        unfinished(state, self.losses).map_or(Ok(()), Err)
+        unfinished_but(state, self.losses, |key| self.robbed.is_robbed(key)).map_or(Ok(()), Err)
     }
 }
 
-/// What is not yet as it should be, if anything.
+/// What is not yet as it should be, if anything. Knows nothing of failed disks: whoever waits for a partition that was
+/// robbed waits as long as for any other that has no leader.
 #[must_use]
 pub fn unfinished(state: &State, losses: bool) -> Option<String> {
+    unfinished_but(state, losses, |_| false)
+}
+
+fn unfinished_but(state: &State, losses: bool, is_robbed: impl Fn(TopicPartition) -> bool) -> Option<String> {
     if let Some(broker) = state.image.brokers().find(|it| !it.is_active()) {
         return Some(format!("broker {} is still fenced or stopping", broker.id));
     }
-    state.image.partitions().find_map(|(key, record)| unfinished_partition(state, key, record, losses))
+    state.image.partitions().find_map(|(key, record)| unfinished_partition(state, key, record, losses, is_robbed(key)))
 }
 
-fn unfinished_partition(state: &State, key: TopicPartition, record: &Partition, losses: bool) -> Option<String> {
+fn unfinished_partition(
+    state: &State,
+    key: TopicPartition,
+    record: &Partition,
+    losses: bool,
+    is_robbed: bool,
+) -> Option<String> {
     let name = key.partition;
     let Some(leader) = record.leader else {
-        let excused = losses && record.elr.is_empty() && !state.counts_flushed;
+        let is_empty = record.isr.is_empty() && record.elr.is_empty();
+        let excused = is_empty && (is_robbed || losses && !state.counts_flushed);
         return (!excused)
             .then(|| format!("partition {name} has no leader; ISR {:?}, ELR {:?}", record.isr, record.elr));
     };
@@ -71,11 +88,12 @@ fn unfinished_partition(state: &State, key: TopicPartition, record: &Partition, 
 
 #[cfg(test)]
 mod tests {
-    use minisr_logic::Offset;
     use minisr_logic::metadata::{Command, apply};
+    use minisr_logic::{BrokerId, Offset};
 
     use super::super::doctor::{Doctored, place};
     use super::*;
+    use crate::state::Fact;
 
     #[test]
     fn converged_rings_for_a_replica_that_stays_behind() {
@@ -96,5 +114,60 @@ mod tests {
             doctor(&mut cluster);
             Converged::default().check_end(&cluster.state).expect_err("must ring");
         }
+    }
+
+    fn fence(cluster: &mut Doctored, id: i32) {
+        let epoch = cluster.state.image.broker(BrokerId(id)).expect("registered").epoch;
+        cluster.apply(Command::FenceBroker { id: BrokerId(id), epoch });
+    }
+
+    fn register_unclean(cluster: &mut Doctored, id: i32) {
+        let previous = cluster.state.image.broker(BrokerId(id)).expect("registered").epoch;
+        cluster.apply(Command::RegisterBroker {
+            id: BrokerId(id),
+            incarnation: 100 + id as u128,
+            listeners: Vec::new(),
+            rack: None,
+            clean_for_data: false,
+            previous_broker_epoch: Some(previous),
+        });
+    }
+
+    /// 3 falls behind; then 1 and 2 are gone, come back as not clean, and everybody is active again. The disks of
+    /// `failed` had failed a sync.
+    fn both_members_come_back_unclean(failed: &[i32]) -> Result<(), String> {
+        let (mut invariant, mut cluster) = (Converged::default(), Doctored::sound());
+        cluster.state.counts_flushed = true;
+        cluster.shrink_isr(&[1, 2]);
+        cluster.check(&mut invariant)?;
+        for id in failed {
+            cluster.facts.push(Fact::DiskFailed { broker: BrokerId(*id) });
+        }
+        for step in [fence, register_unclean] {
+            for id in [1, 2] {
+                step(&mut cluster, id);
+                cluster.check(&mut invariant)?;
+            }
+        }
+        for id in [1, 2].map(BrokerId) {
+            let epoch = cluster.state.image.broker(id).expect("registered").epoch;
+            let applied_index = cluster.state.image.version();
+            cluster.apply(Command::UnfenceBroker { id, epoch, applied_index });
+            cluster.check(&mut invariant)?;
+        }
+        let partition = cluster.partition();
+        assert_eq!((partition.leader, partition.isr, partition.elr), (None, Vec::new(), Vec::new()));
+        invariant.check_end(&cluster.state)
+    }
+
+    #[test]
+    fn converged_excuses_a_partition_whose_last_members_all_lost_their_disks() {
+        both_members_come_back_unclean(&[1, 2]).expect("nobody's log is to be trusted");
+    }
+
+    #[test]
+    fn converged_rings_when_a_member_lost_its_seat_with_a_sound_disk() {
+        both_members_come_back_unclean(&[2]).expect_err("1 had no reason to give up its seat");
+        both_members_come_back_unclean(&[1, 3]).expect_err("the disk of 3, which was no member, is no reason");
     }
 }

@@ -2,11 +2,11 @@
 //! epoch**; under flush=commit, reported as flushed.
 //!
 //! One step may take in several versions of the metadata, and with them several epochs of the same leader. What was
-//! raised in it may have been raised in the epoch before, for any ISR that this epoch had.
+//! raised in it may have been raised in the epoch before, for an ISR that this epoch had by then or got in this step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use minisr_logic::{BrokerId, Epoch, Offset};
+use minisr_logic::{BrokerId, Epoch, Offset, PartitionEpoch};
 use minisr_replica::RoleName;
 
 use super::Invariant;
@@ -24,7 +24,7 @@ struct LedEpoch {
     /// The highest report of each follower.
     reports: BTreeMap<BrokerId, Offset>,
     /// Every ISR that the leader has seen in the metadata.
-    isrs: BTreeSet<Vec<BrokerId>>,
+    isrs: BTreeMap<PartitionEpoch, Vec<BrokerId>>,
 }
 
 impl LedEpoch {
@@ -44,7 +44,7 @@ impl HighWatermarkReported {
         let Fact::Applied { broker, image, .. } = fact else { return };
         for (key, partition) in image.partitions().filter(|(_, it)| it.leader == Some(*broker)) {
             let epoch = self.epochs.entry(((key, *broker), Some(partition.leader_epoch))).or_default();
-            epoch.isrs.insert(partition.isr.clone());
+            epoch.isrs.insert(partition.partition_epoch, partition.isr.clone());
         }
     }
 
@@ -114,7 +114,10 @@ impl Invariant for HighWatermarkReported {
             let Some((short, reported)) = epoch.short(&maximal, leader, wanted) else { continue };
             let led_before = before.role == RoleName::Leader && before.leader_epoch != now.leader_epoch;
             let earlier = self.epochs.get(&(place, before.leader_epoch)).filter(|_| led_before);
-            let is_reached = |it: &LedEpoch| it.isrs.iter().any(|isr| it.short(isr, leader, wanted).is_none());
+            // Older ISRs were over before this step began.
+            let is_reached = |it: &LedEpoch| {
+                it.isrs.range(before.partition_epoch..).any(|(_, isr)| it.short(isr, leader, wanted).is_none())
+            };
             if !earlier.is_some_and(is_reached) {
                 return Err(format!(
                     "leader {place:?} raised its high watermark to {wanted} in epoch {:?}, but {short} has reported {reported}",
@@ -187,8 +190,9 @@ mod tests {
     }
 
     /// In one step the ISR of epoch 0 shrinks to 1 and 2, which lets the high watermark rise, and the same broker leads
-    /// anew in epoch 2, in which nobody has reported anything yet. `follower` has reported all in epoch 0.
-    fn two_epochs_in_one_step(follower: i32) -> Result<(), String> {
+    /// anew in epoch 2, in which nobody has reported anything yet. `follower` has reported all in epoch 0. If that ISR
+    /// `is_over`, the leader had already moved on to another before the step.
+    fn two_epochs_in_one_step(follower: i32, is_over: bool) -> Result<(), String> {
         let (mut invariant, mut cluster) = (HighWatermarkReported::default(), Doctored::sound());
         cluster.check(&mut invariant)?;
         cluster.append(1, 0);
@@ -196,6 +200,9 @@ mod tests {
         cluster.shrink_isr(&[1, 2]);
         let image = std::sync::Arc::new(cluster.state.image.clone());
         cluster.facts.push(Fact::Applied { broker: BrokerId(1), image: image.clone(), committed: image });
+        if is_over {
+            cluster.view(1).partition_epoch = PartitionEpoch(cluster.partition().partition_epoch.0 + 1);
+        }
         cluster.check(&mut invariant)?;
         let view = cluster.view(1);
         view.leader_epoch = Some(Epoch(2));
@@ -207,7 +214,8 @@ mod tests {
 
     #[test]
     fn high_watermark_reported_accepts_what_an_isr_of_the_epoch_before_had_reported_and_nothing_else() {
-        two_epochs_in_one_step(2).expect("1 and 2 were the ISR, and both had it");
-        two_epochs_in_one_step(3).expect_err("2 was in every ISR of that epoch and had not reported it");
+        two_epochs_in_one_step(2, false).expect("1 and 2 were the ISR, and both had it");
+        two_epochs_in_one_step(3, false).expect_err("2 was in every ISR of that epoch and had not reported it");
+        two_epochs_in_one_step(2, true).expect_err("what that ISR allowed was raised before the step or never");
     }
 }

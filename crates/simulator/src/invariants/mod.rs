@@ -33,6 +33,7 @@ mod producer_state;
 mod reads_agree;
 mod recovery_keeps;
 mod refused_absent;
+mod robbed;
 mod sequences_contiguous;
 mod strong_isr;
 

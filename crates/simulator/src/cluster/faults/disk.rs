@@ -15,8 +15,8 @@ use crate::schedule::Parameters;
 /// and is back after `back` ms.
 pub const ERROR: FaultType = FaultType {
     name: "disk-error",
-    // Drawn by the mix `disk` only: a failed sync costs a broker its seats also under flush=commit, and what a partition
-    // may then be excused from is not stated yet.
+    // Drawn by the mix `disk` only: a failed sync costs a broker its seats also under flush=commit, so that partitions
+    // may rightly end without a leader (`invariants/robbed.rs`), and what should happen then could not be shown.
     seeds_permille: 0,
     draw: |cluster, roll| {
         let parameters =
