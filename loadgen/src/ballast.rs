@@ -9,7 +9,7 @@
 //!
 //! What holds:
 //!
-//! * It is released immediately before each maximum-throughput phase and each throughput run of the ceiling, alike for
+//! * It is released immediately before each maximum-throughput phase and the throughput runs of the ceiling, alike for
 //!   both, and taken again when what they wrote is deleted, so that it is made of those pages.
 //! * It is a process of its own (this program again): the client's memory does not contain it, releasing it is the end
 //!   of that process, and the kernel takes it first should memory become scarce.

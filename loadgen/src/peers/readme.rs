@@ -101,7 +101,11 @@ pub fn markdown(manifest: &serde_json::Value, compared: &[Compared]) -> String {
         cells.extend(ours.iter().map(|peer| one.ratio(peer).map_or_else(|| "–".to_owned(), |it| format!("**{it}**"))));
         cells.push(match (one.must(), one.aim(), one.reached("minisr-tcp")) {
             (Some(must), Some(aim), reached) => {
-                let verdict = if reached == Some(true) { "reached" } else { "not reached" };
+                let verdict = match reached {
+                    Some(true) => "reached",
+                    Some(false) => "not reached",
+                    None => "not measured",
+                };
                 format!("{must}; {aim}: {verdict}")
             }
             _ => "–".to_owned(),
@@ -220,6 +224,8 @@ mod tests {
         });
         let table = markdown(&manifest, &compare(&rows, "kafka"));
         assert!(table.contains("| **6×** | **4×** | 5×; 10×: reached |"), "{table}");
+        let without_a_yardstick = markdown(&manifest, &compare(&rows[1..], "kafka"));
+        assert!(without_a_yardstick.contains("5×; 10×: not measured |"), "{without_a_yardstick}");
         assert!(table.contains("3.1 M records first, and its rates were flat"), "{table}");
         assert!(table.contains("2026-01-31") && table.contains("commit 012345678."), "{table}");
         let said = text(&compare(&rows, "kafka"), "kafka");

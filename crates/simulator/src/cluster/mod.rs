@@ -42,79 +42,31 @@ use crate::trace::{Keep, Trace};
 const TOPIC: TopicId = TopicId(0x7 << 64 | 1);
 const TOPIC_NAME: &str = "t";
 
-/// Something that will happen.
+/// Something that will happen. `Continue` is the next part of a fault that is a story.
 #[derive(Debug)]
 enum Event {
-    Deliver {
-        to: Node,
-        message: Message,
-    },
-    CallTimeout {
-        call: u64,
-    },
-    Heartbeat {
-        broker: BrokerId,
-        life: u32,
-    },
-    ApplyMetadata {
-        broker: BrokerId,
-        life: u32,
-    },
-    Release {
-        broker: BrokerId,
-        life: u32,
-    },
-    Tick {
-        broker: BrokerId,
-        life: u32,
-        at: u64,
-    },
-    SyncDone {
-        broker: BrokerId,
-        life: u32,
-        round: u64,
-        handles: Vec<MemorySync>,
-        results: Option<SyncResults>,
-    },
-    Start {
-        broker: BrokerId,
-    },
-    Resume {
-        broker: BrokerId,
-        life: u32,
-    },
-    Suspect {
-        broker: BrokerId,
-        epoch: minisr_logic::BrokerEpoch,
-    },
+    Deliver { to: Node, message: Message },
+    CallTimeout { call: u64 },
+    Heartbeat { broker: BrokerId, life: u32 },
+    ApplyMetadata { broker: BrokerId, life: u32 },
+    Release { broker: BrokerId, life: u32 },
+    Tick { broker: BrokerId, life: u32, at: u64 },
+    SyncDone { broker: BrokerId, life: u32, round: u64, handles: Vec<MemorySync>, results: Option<SyncResults> },
+    Start { broker: BrokerId },
+    Resume { broker: BrokerId, life: u32 },
+    Suspect { broker: BrokerId, epoch: minisr_logic::BrokerEpoch },
     Commit,
     Sessions,
     ControllerUp,
-    Mend {
-        from: Node,
-        to: Node,
-    },
+    Mend { from: Node, to: Node },
     EnsureTopic,
-    Reboot {
-        broker: BrokerId,
-    },
-    /// The next part of a fault that is a story.
-    Continue {
-        part: faults::Part,
-        parameters: Parameters,
-    },
+    Reboot { broker: BrokerId },
+    Continue { part: faults::Part, parameters: Parameters },
     DrawFault,
-    DrawProduce {
-        producer: u32,
-    },
+    DrawProduce { producer: u32 },
     Act(Action),
-    Flush {
-        producer: usize,
-        slot: usize,
-    },
-    Consume {
-        consumer: usize,
-    },
+    Flush { producer: usize, slot: usize },
+    Consume { consumer: usize },
 }
 
 type SyncResults = Vec<Result<(), std::io::ErrorKind>>;
