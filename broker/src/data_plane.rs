@@ -409,6 +409,7 @@ pub(crate) fn shard_config(settings: &Settings) -> Config {
             segment_ms: settings.log_roll_ms,
             index_interval_bytes: u64::from(settings.log_index_interval_bytes),
             segment_index_bytes: settings.log_index_size_max_bytes,
+            preallocate: settings.log_preallocate,
             retention_ms: u64::try_from(settings.log_retention_ms).ok(),
             retention_bytes: u64::try_from(settings.log_retention_bytes).ok(),
             max_message_bytes: bytes(settings.message_max_bytes),

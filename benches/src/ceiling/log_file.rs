@@ -2,38 +2,57 @@
 //!
 //! Growing matters: a log's every byte goes into a page that the kernel has to allocate and clear first. Overwriting
 //! pages that are cached already is a good deal cheaper, and a ceiling measured that way would promise what no log can
-//! reach.
+//! reach. Reserving room ahead of the end, as the broker's log does, is granted to the ceiling too.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Mutex;
 
+use minisr_storage::RealDisk;
+use minisr_storage::disk::real::RealFile;
+use minisr_storage::disk::{Disk, OpenMode};
+
+/// The longest step in which a log reserves room.
+const RESERVED_BYTES: u64 = 16 << 20;
+
 /// Appends frames; emptied before the frame that would not fit.
 pub(crate) struct LogFile {
-    file: File,
+    file: RealFile,
     capacity_bytes: u64,
+    place: Mutex<Place>,
+}
+
+#[derive(Default)]
+struct Place {
     /// Where the next frame goes.
-    end: Mutex<u64>,
+    end: u64,
+    /// Up to where there is room.
+    reserved: u64,
 }
 
 impl LogFile {
     pub(crate) fn create(path: &Path, capacity_bytes: u64, frame_bytes: usize) -> io::Result<LogFile> {
         assert!(frame_bytes > 0 && capacity_bytes >= frame_bytes as u64, "the file holds at least one frame");
-        Ok(LogFile { file: File::create(path)?, capacity_bytes, end: Mutex::new(0) })
+        Ok(LogFile { file: RealDisk.open(path, OpenMode::Create)?, capacity_bytes, place: Mutex::default() })
     }
 
     /// Hands the frame to the kernel; returns when it is in the page cache.
     pub(crate) fn append(&self, frame: &[u8]) -> io::Result<()> {
         // Held over the write: an append in another thread must not be cut away by the emptying.
-        let mut end = self.end.lock().expect("no append panics");
-        if *end + frame.len() as u64 > self.capacity_bytes {
-            self.file.set_len(0)?;
-            *end = 0;
+        let mut place = self.place.lock().expect("no append panics");
+        let bytes = frame.len() as u64;
+        if place.end + bytes > self.capacity_bytes {
+            RealDisk.truncate(&self.file, 0)?;
+            *place = Place::default();
         }
-        self.file.write_all_at(frame, *end)?;
-        *end += frame.len() as u64;
+        if place.end + bytes > place.reserved {
+            let from = place.reserved.max(place.end);
+            // Only a hint: where it is refused, writing is slower.
+            let _ = RealDisk.reserve(&self.file, from, RESERVED_BYTES.max(bytes));
+            place.reserved = from + RESERVED_BYTES.max(bytes);
+        }
+        RealDisk.write_at(&self.file, place.end, &[IoSlice::new(frame)])?;
+        place.end += bytes;
         Ok(())
     }
 }

@@ -36,6 +36,7 @@ const TOPIC_CONFIGS: &[(&str, Allowed)] = &[
     ("message.timestamp.before.max.ms", FROM_ZERO),
     ("message.timestamp.type", Allowed::OneOf(&["CreateTime"])),
     ("min.insync.replicas", Allowed::Elsewhere),
+    ("preallocate", Allowed::OneOf(&["false", "true"])),
     ("retention.bytes", LIMIT),
     ("retention.ms", LIMIT),
     ("segment.bytes", Allowed::Whole(14, i32::MAX as i64)),
@@ -79,6 +80,7 @@ mod tests {
             ("retention.ms", "soon", "from -1"),
             ("max.message.bytes", "-1", "from 0"),
             ("message.timestamp.type", "LogAppendTime", "CreateTime"),
+            ("preallocate", "yes", "false or true"),
             ("nonsense", "1", "these are: cleanup.policy"),
             ("", "", "is not a setting"),
         ] {

@@ -185,6 +185,8 @@ settings! {
         "bytes of log per index entry";
     "log.index.size.max.bytes" log_index_size_max_bytes: u32 = Some("10485760"), whole(4, i32::MAX as u32),
         "largest index file in bytes; a full index closes its segment";
+    "log.preallocate" log_preallocate: bool = Some("true"), Boolean,
+        "whether a growing segment reserves room on the disk ahead of its end: as much again as it is long, from 1 to 16 MiB";
     "log.message.timestamp.type" log_message_timestamp_type: () = Some("CreateTime"), CREATE_TIME,
         "whose clock a record's timestamp is from";
     "log.message.timestamp.before.max.ms" log_message_timestamp_before_max_ms: u64 = Some("9223372036854775807"), whole(0, i64::MAX as u64),

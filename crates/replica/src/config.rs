@@ -44,6 +44,8 @@ pub struct TopicDefaults {
     pub index_interval_bytes: u64,
     /// `segment.index.bytes`.
     pub segment_index_bytes: u32,
+    /// `preallocate`.
+    pub preallocate: bool,
     /// `retention.ms`; `None` keeps data for ever.
     pub retention_ms: Option<u64>,
     /// `retention.bytes`; `None` keeps any amount.
@@ -60,6 +62,7 @@ impl Default for TopicDefaults {
             segment_ms: 7 * 24 * 3_600_000,
             index_interval_bytes: 4096,
             segment_index_bytes: 10 << 20,
+            preallocate: true,
             retention_ms: Some(7 * 24 * 3_600_000),
             retention_bytes: None,
             max_message_bytes: 1_048_588,

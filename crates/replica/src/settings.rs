@@ -30,6 +30,9 @@ impl TopicSettings {
         if let Some(bytes) = own("index.interval.bytes").and_then(|bytes| u32::try_from(bytes).ok()) {
             settings.log.index_interval_bytes = bytes;
         }
+        if let Some(preallocate) = topic.configs.get("preallocate").and_then(|value| value.parse().ok()) {
+            settings.log.preallocate = preallocate;
+        }
         if let Some(ms) = own("retention.ms") {
             settings.retention.retention_ms = ms;
         }
@@ -52,6 +55,7 @@ impl TopicSettings {
                 segment_ms: i64::try_from(defaults.segment_ms).unwrap_or(i64::MAX),
                 index_interval_bytes: u32::try_from(defaults.index_interval_bytes).unwrap_or(u32::MAX),
                 segment_index_bytes: defaults.segment_index_bytes,
+                preallocate: defaults.preallocate,
                 ..LogConfig::default()
             },
             retention: Retention {

@@ -36,6 +36,7 @@ pub mod header;
 pub mod journal;
 pub mod poison;
 pub mod recovery;
+mod reservation;
 pub mod zoo;
 
 mod fingerprint;

@@ -35,18 +35,22 @@ pub struct LogConfig {
     pub index_interval_bytes: u32,
     /// `segment.index.bytes`: a segment rolls when an index would grow beyond this.
     pub segment_index_bytes: u32,
+    /// `log.preallocate`: the growing segment reserves room on the disk ahead of its end, where the disk can do that;
+    /// without it appends wait while the kernel decides where earlier ones will lie.
+    pub preallocate: bool,
     /// Bytes of the most recent batches kept in memory for reading.
     pub tail_bytes_max: usize,
 }
 
 impl Default for LogConfig {
-    /// Kafka's defaults, and one MiB of tail.
+    /// Kafka's defaults, one MiB of tail, and room ahead, which Kafka has off by default: there it is the whole segment.
     fn default() -> Self {
         Self {
             segment_bytes: 1 << 30,
             segment_ms: 7 * 24 * 3_600_000,
             index_interval_bytes: 4096,
             segment_index_bytes: 10 << 20,
+            preallocate: true,
             tail_bytes_max: 1 << 20,
         }
     }
@@ -257,10 +261,11 @@ impl<D: Disk> Log<D> {
     fn write(&mut self, disk: &mut D, run: &mut Run<'_>) -> Result<(), Poisoned> {
         let Some((end, last_epoch)) = run.end.take() else { return Ok(()) };
         let active = self.segments.back_mut().expect("a log has an active segment");
-        if let Err(error) = active.append(disk, &run.buffers, &run.batches, self.config.index_interval_bytes) {
+        if let Err(error) = active.append(disk, &run.buffers, &run.batches, &self.config) {
             // Best effort: recovery cuts what stays behind, and nobody reads past the end.
             let file = active.file.as_ref().expect("the active segment is open");
             let _ = disk.truncate(file, active.len);
+            active.reservation.cut();
             return Err(self.poison.set(A_WRITE, &error));
         }
         (self.end, self.last_epoch) = (end, last_epoch);
@@ -375,7 +380,9 @@ impl<D: Disk> Log<D> {
     pub fn close(mut self, disk: &mut D) -> Result<i64, Poisoned> {
         self.sync(disk)?;
         self.settle_sealed(disk);
-        self.segments.back_mut().expect("a log has an active segment").write_index(disk, &self.directory);
+        let active = self.segments.back_mut().expect("a log has an active segment");
+        active.write_index(disk, &self.directory);
+        active.give_back(disk);
         Ok(self.flushed)
     }
 
@@ -388,6 +395,7 @@ impl<D: Disk> Log<D> {
             let segment = &mut self.segments[at];
             if !segment.index_on_disk {
                 segment.write_index(disk, &self.directory);
+                segment.give_back(disk);
             }
             if self.cold != Some(segment.base_offset) {
                 segment.close();

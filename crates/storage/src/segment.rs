@@ -7,6 +7,8 @@
 use crate::disk::{Disk, OpenMode};
 use crate::header::{BatchHeader, HEADER_BYTES};
 use crate::index::{Index, MaxTimestamp};
+use crate::log::LogConfig;
+use crate::reservation::Reservation;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
@@ -124,6 +126,8 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) len: u64,
     /// Open while the segment is active, not yet synced, or the one sealed segment being read.
     pub(crate) file: Option<D::File>,
+    /// Room on the disk ahead of the end.
+    pub(crate) reservation: Reservation,
     /// In memory while active or not yet synced, or while the one sealed segment being read.
     pub(crate) index: Option<Index>,
     /// Whether the index files on disk are those of the whole, durable segment.
@@ -140,7 +144,8 @@ impl<D: Disk> Segment<D> {
     /// Creates an empty segment.
     pub(crate) fn create(disk: &mut D, directory: &Path, base_offset: i64) -> io::Result<Self> {
         let file = disk.open(&directory.join(log_name(base_offset)), OpenMode::Create)?;
-        Ok(Self { index: Some(Index::new(base_offset)), ..Self::found(base_offset, 0, Some(file)) })
+        let (index, reservation) = (Some(Index::new(base_offset)), Reservation::NONE);
+        Ok(Self { index, reservation, ..Self::found(base_offset, 0, Some(file)) })
     }
 
     /// A segment whose data file has `len` bytes, of which nothing else is known yet.
@@ -149,6 +154,7 @@ impl<D: Disk> Segment<D> {
             base_offset,
             len,
             file,
+            reservation: Reservation::UNKNOWN,
             index: None,
             index_on_disk: false,
             cut_unsynced: false,
@@ -163,13 +169,17 @@ impl<D: Disk> Segment<D> {
         disk: &mut D,
         buffers: &[IoSlice<'_>],
         batches: &[(u64, BatchHeader)],
-        index_interval_bytes: u32,
+        config: &LogConfig,
     ) -> io::Result<()> {
         let file = self.file.as_ref().expect("the active segment is open");
+        if config.preallocate {
+            let bytes = buffers.iter().map(|buffer| buffer.len() as u64).sum();
+            self.reservation.before_write(disk, file, self.len, bytes, u64::from(config.segment_bytes));
+        }
         disk.write_at(file, self.len, buffers)?;
         let start = self.len;
         for (position, header) in batches {
-            self.observe(header, start + position, index_interval_bytes);
+            self.observe(header, start + position, config.index_interval_bytes);
             self.len += header.size as u64;
         }
         Ok(())
@@ -194,6 +204,13 @@ impl<D: Disk> Segment<D> {
             self.file = Some(disk.open(&self.path(directory), OpenMode::Write)?);
         }
         Ok(())
+    }
+
+    /// Gives back room on the disk that it will not use; for a segment that is whole.
+    pub(crate) fn give_back(&mut self, disk: &mut D) {
+        if let Some(file) = &self.file {
+            self.reservation.give_back(disk, file);
+        }
     }
 
     /// Lets go of the file, and of the index if it can be loaded again.

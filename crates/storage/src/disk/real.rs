@@ -100,6 +100,18 @@ impl Disk for RealDisk {
         file.0.set_len(len)
     }
 
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn reserve(&mut self, file: &RealFile, position: u64, bytes: u64) -> io::Result<()> {
+        let [position, bytes] = [position, bytes].map(|it| i64::try_from(it).map_err(io::Error::other));
+        let behind_the_end = nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        nix::fcntl::fallocate(&*file.0, behind_the_end, position?, bytes?).map_err(io::Error::from)
+    }
+
+    fn give_back(&mut self, file: &RealFile) -> io::Result<()> {
+        // Cutting a file to the length that it has frees what lies behind (ext4, XFS).
+        file.0.set_len(file.0.metadata()?.len())
+    }
+
     fn sync_handle(&mut self, file: &RealFile) -> RealSync {
         RealSync { file: Arc::clone(&file.0), is_directory: false }
     }

@@ -66,6 +66,7 @@ impl<D: Disk> Log<D> {
         let segment = &mut self.segments[at];
         if let Some((position, header)) = segment.find(disk, start, |header| header.end_offset() > offset)? {
             disk.truncate(segment.file.as_ref().expect("just opened"), position)?;
+            segment.reservation.cut();
             segment.cut_unsynced = true;
             segment.len = position;
             self.end = header.base_offset;

@@ -6,5 +6,6 @@ mod disks;
 mod journal;
 mod model;
 mod recovery;
+mod reservation;
 mod truncate;
 mod vocabulary;
