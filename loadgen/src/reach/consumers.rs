@@ -76,6 +76,8 @@ async fn read_again_and_again(
     for repeat in 1..=report.repeats {
         let bare = stage.ceiling(&CeilingRun::receive(settings, stage.seconds(2.0))).await?.acked_mb_s;
         drop_from_cache(&files)?;
+        // What is read goes into pages that the machine has, as after any other ceiling.
+        stage.ballast.release().await?;
         let before = bytes_from_storage(pid)?;
         let cold = read_to_end(&target.client()?, &topic).await?;
         let from_storage = bytes_from_storage(pid)? - before;
@@ -92,6 +94,7 @@ async fn read_again_and_again(
         // The cold reading has made it hot.
         let hot = read_to_end(&target.client()?, &topic).await?;
         report.add(&name("hot", transport), repeat, hot, Some(bare), String::new())?;
+        stage.warm().await;
     }
     Ok(())
 }
