@@ -98,7 +98,7 @@ impl QuicDialer {
 pub fn listen(address: SocketAddr, tls: rustls::ServerConfig) -> std::io::Result<Endpoint> {
     let crypto = QuicServerConfig::try_from(tls).map_err(std::io::Error::other)?;
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    server.transport_config(tuning::quic_transport());
+    server.transport_config(tuning::quic_listener_transport());
     let socket = tuning::udp_socket(address)?;
     Endpoint::new(tuning::quic_endpoint(), Some(server), socket, Arc::new(QuicRuntime))
 }

@@ -38,8 +38,9 @@ pub const STREAMS_MAX: u32 = 1_024;
 /// Size asked for the kernel's UDP buffers. The kernel may give less (`net.core.rmem_max`), silently.
 pub const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// A packet this often keeps an idle connection alive, and finds a dead one.
-pub const KEEP_ALIVE: Duration = Duration::from_millis(100);
+/// Whoever dialed sends a packet this often on an idle connection: it keeps it alive, and a process that took the place of a
+/// dead one answers with a reset. Ten times as often cost a broker with 2,000 clients all of a core.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// A connection silent for this long is gone.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,12 +49,20 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const TCP_CONGESTION: &[u8] = b"cubic";
 
 const _: () = assert!(CONNECTION_WINDOW_BYTES as u64 >= STREAMS_PER_BROKER as u64 * STREAM_WINDOW_BYTES as u64);
-const _: () = assert!(IDLE_TIMEOUT.as_millis() > 10 * KEEP_ALIVE.as_millis());
+const _: () = assert!(IDLE_TIMEOUT.as_millis() >= 10 * KEEP_ALIVE.as_millis());
 
-/// Settings of every QUIC connection, on both sides.
+/// Settings of every QUIC connection on the side that dials.
 #[must_use]
 pub fn quic_transport() -> Arc<TransportConfig> {
     Arc::new(quic_transport_settings())
+}
+
+/// Settings of every QUIC connection on the side that listens: it leaves keeping alive to the one who dialed.
+#[must_use]
+pub fn quic_listener_transport() -> Arc<TransportConfig> {
+    let mut transport = quic_transport_settings();
+    transport.keep_alive_interval(None);
+    Arc::new(transport)
 }
 
 /// The same, to be changed further: the ceiling programs compare congestion controllers.
