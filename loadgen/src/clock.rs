@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -14,17 +14,26 @@ use tokio::io::unix::AsyncFd;
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     epoch: Instant,
+    /// What the system's clock said then.
+    epoch_wall: Duration,
 }
 
 impl Clock {
     /// A clock that begins now.
     pub fn start() -> Clock {
-        Clock { epoch: Instant::now() }
+        let epoch_wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { epoch: Instant::now(), epoch_wall }
     }
 
     /// Now.
     pub fn now_ns(&self) -> u64 {
         self.at_ns(Instant::now())
+    }
+
+    /// What the system's clock said at a moment of this one, were it not set meanwhile; milliseconds since 1970.
+    pub fn wall_ms(&self, at_ns: u64) -> i64 {
+        let wall = self.epoch_wall + Duration::from_nanos(at_ns);
+        i64::try_from(wall.as_millis()).expect("the system's clock is below year 292,000,000")
     }
 
     /// An instant that something else has taken.

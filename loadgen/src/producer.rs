@@ -93,7 +93,7 @@ pub async fn produce_at_rate<D: Driver>(
             tally.borrow_mut().sent(planned_ns, sent_ns);
             let partition = (index % u64::from(plan.partitions)) as u32;
             let tag = record::tag(index, sent_ns - planned_ns);
-            driver.send(partition, builder.build(planned_ns, index), tag).await?;
+            driver.send(partition, builder.build(planned_ns, index), sent_ns, tag).await?;
             sent.set(index + 1);
             live.sent.store(index + 1, Ordering::Relaxed);
         }
@@ -181,8 +181,9 @@ pub async fn produce_at_maximum<D: Driver>(driver: &D, clock: Clock, plan: MaxPl
     let first_batches = (plan.partitions * plan.batches_in_flight).min(plan.batches_in_flight_total);
     let mut next_partition = 0;
     for _ in 0..first_batches {
+        let now_ns = clock.now_ns();
         for _ in 0..plan.batch_records {
-            driver.send(next_partition, builder.build(clock.now_ns(), sent), record::tag(sent, 0)).await?;
+            driver.send(next_partition, builder.build(now_ns, sent), now_ns, record::tag(sent, 0)).await?;
             sent += 1;
         }
         next_partition = (next_partition + 1) % plan.partitions;
@@ -215,7 +216,7 @@ pub async fn produce_at_maximum<D: Driver>(driver: &D, clock: Clock, plan: MaxPl
                 let partition = if is_spread { next_partition } else { report.partition };
                 next_partition = (next_partition + 1) % plan.partitions;
                 for _ in 0..records {
-                    driver.send(partition, builder.build(now_ns, sent), record::tag(sent, 0)).await?;
+                    driver.send(partition, builder.build(now_ns, sent), now_ns, record::tag(sent, 0)).await?;
                     sent += 1;
                 }
                 live.sent.store(sent, Ordering::Relaxed);

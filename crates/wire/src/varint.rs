@@ -47,19 +47,27 @@ pub fn take_int(input: &mut &[u8]) -> Option<i32> {
 }
 
 /// Appends an unsigned variable-length integer.
-pub fn put_unsigned(out: &mut impl BufMut, mut value: u64) {
+pub fn put_unsigned(out: &mut impl BufMut, value: u64) {
     let mut bytes = [0u8; BYTES_MAX];
+    let length = write_unsigned(&mut bytes, value);
+    out.put_slice(&bytes[..length]);
+}
+
+/// Writes an unsigned variable-length integer to the front of `out`, which has room for it; returns its length.
+fn write_unsigned(out: &mut [u8], mut value: u64) -> usize {
     let mut length = 0;
-    loop {
-        bytes[length] = (value & 0x7f) as u8;
+    while value > 0x7f {
+        out[length] = (value & 0x7f) as u8 | 0x80;
         value >>= 7;
         length += 1;
-        if value == 0 {
-            break;
-        }
-        bytes[length - 1] |= 0x80;
     }
-    out.put_slice(&bytes[..length]);
+    out[length] = value as u8;
+    length + 1
+}
+
+/// Writes a zigzag integer to the front of `out`, which has room for it; returns its length.
+pub(crate) fn write_long(out: &mut [u8], value: i64) -> usize {
+    write_unsigned(out, zigzag(value))
 }
 
 /// Appends a zigzag integer (Kafka's varint and varlong have the same encoding).
@@ -70,8 +78,9 @@ pub fn put_long(out: &mut impl BufMut, value: i64) {
 /// Length of the encoding of an unsigned value, in bytes.
 #[must_use]
 pub const fn unsigned_bytes(value: u64) -> usize {
+    // The number of bits divided by 7 and rounded up, without dividing.
     let bits = 64 - (value | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
+    (bits * 9 + 64) / 64
 }
 
 /// Length of the zigzag encoding of a value, in bytes.

@@ -48,8 +48,8 @@ pub struct BatchReport {
 
 /// Takes records and reports on batches.
 pub trait Driver {
-    /// Takes one record, copying its value. Waits only while the driver's memory is full.
-    fn send(&self, partition: u32, value: &[u8], tag: u64) -> impl Future<Output = Result<()>>;
+    /// Takes one record that was made at `made_ns`, copying its value. Waits only while the driver's memory is full.
+    fn send(&self, partition: u32, value: &[u8], made_ns: u64, tag: u64) -> impl Future<Output = Result<()>>;
 
     /// The next finished batch.
     fn next_report(&self) -> impl Future<Output = Result<BatchReport>>;

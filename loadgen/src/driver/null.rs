@@ -59,7 +59,7 @@ impl NullDriver {
 }
 
 impl Driver for NullDriver {
-    async fn send(&self, partition: u32, _value: &[u8], tag: u64) -> Result<()> {
+    async fn send(&self, partition: u32, _value: &[u8], _made_ns: u64, tag: u64) -> Result<()> {
         self.send_pacer.wait_until(self.after_stall(self.clock.now_ns())).await?;
         self.taken.set(self.taken.get() + 1);
         self.waiting.borrow_mut().push_back((partition, tag, self.clock.now_ns()));

@@ -194,9 +194,10 @@ impl ManyDriver {
 }
 
 impl Driver for ManyDriver {
-    async fn send(&self, number: u32, value: &[u8], tag: u64) -> Result<()> {
+    async fn send(&self, number: u32, value: &[u8], made_ns: u64, tag: u64) -> Result<()> {
         let (producer, handle) = &self.producers[number as usize];
-        Ok(producer.append_wait(*handle, &Record::of(value), tag).await?)
+        let record = Record { timestamp_ms: Some(self.clock.wall_ms(made_ns)), ..Record::of(value) };
+        Ok(producer.append_wait(*handle, &record, tag).await?)
     }
 
     async fn next_report(&self) -> Result<BatchReport> {

@@ -202,7 +202,8 @@ async fn produce(
     let mut sent = 0u64;
     for partition in 0..settings.partitions {
         for _ in 0..u64::from(settings.max_in_flight) * BATCH_RECORDS {
-            driver.send(partition, builder.build(clock.now_ns(), sent), 0).await?;
+            let now_ns = clock.now_ns();
+            driver.send(partition, builder.build(now_ns, sent), now_ns, 0).await?;
             sent += 1;
         }
     }
@@ -212,8 +213,9 @@ async fn produce(
             acked.set(acked.get() + report.tags.len() as u64);
         }
         // What failed when the stuck broker was left behind is replaced as well: the load goes on.
+        let now_ns = clock.now_ns();
         for _ in &report.tags {
-            driver.send(report.partition, builder.build(clock.now_ns(), sent), 0).await?;
+            driver.send(report.partition, builder.build(now_ns, sent), now_ns, 0).await?;
             sent += 1;
         }
     }
