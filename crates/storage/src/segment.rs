@@ -133,7 +133,8 @@ pub(crate) struct Segment<D: Disk> {
     /// Whether the index files on disk are those of the whole, durable segment.
     pub(crate) index_on_disk: bool,
     /// Whether the file was, or may have been, cut since it was last synced: until then a power loss could bring back
-    /// what was cut off, behind which a later segment would look like one that does not belong here.
+    /// what was cut off, behind which a later segment would look like one that does not belong here, or, worse, like
+    /// one that does.
     pub(crate) cut_unsynced: bool,
     pub(crate) max: MaxTimestamp,
     /// Largest timestamp of the first batch, from which `segment.ms` counts.

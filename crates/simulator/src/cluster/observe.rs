@@ -113,9 +113,13 @@ impl Cluster {
                     self.brokers.get_mut(&id).expect("a broker of this cluster").mirrors.remove(partition);
                 }
                 Output::Notice(Notice::BecameLeader { .. }) => self.count("leaderships-taken", 1),
-                Output::Notice(Notice::LogFailed { .. }) if self.brokers[&id].disk_trouble.is_some() => {
+                Output::Notice(Notice::LogFailed { partition, .. }) if self.brokers[&id].disk_trouble.is_some() => {
                     self.count("logs-failed", 1);
-                    self.facts.push(Fact::DiskFailed { broker: id });
+                    if let Some(replica) = self.state.replicas.get_mut(&(*partition, id)) {
+                        replica.failed = true;
+                    }
+                    let incarnation = self.running(id).incarnation;
+                    self.facts.push(Fact::DiskFailed { broker: id, incarnation });
                 }
                 Output::Notice(Notice::LogFailed { partition, reason }) => {
                     panic!("broker {id} lost its log of {partition:?} without an injected fault: {reason}");
@@ -279,6 +283,7 @@ impl Cluster {
         let gone = replica.log.split_off(same);
         let back = log.len() > same;
         replica.log = log;
+        replica.failed = false;
         // What came back instead of it may never have been synced.
         replica.flushed = replica.flushed.min(kept);
         self.brokers.get_mut(&place.1).expect("a broker of this cluster").mirrors.insert(place.0, mirror);
