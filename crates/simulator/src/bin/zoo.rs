@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use minisr_logic::zoo::Bug;
-use minisr_simulator::campaign::run_once;
+use minisr_simulator::campaign::{replay, run_once, shrink_seed};
 use minisr_simulator::schedule::Schedule;
 use minisr_simulator::trace::Keep;
 use minisr_simulator::zoo::{Catch, Clean, Mix, Row, Search, clean, csv, search, shrunk, table, with_planted};
@@ -40,6 +40,9 @@ struct Arguments {
     /// The mix of --seed on the clean code.
     #[arg(long, requires = "seed", value_parser = Mix::named)]
     mix: Option<Mix>,
+    /// Shrink --seed to a short scenario in place of printing its trace.
+    #[arg(long, requires = "seed")]
+    shrink: bool,
     /// Where to write the table as CSV.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -68,7 +71,7 @@ fn main() -> ExitCode {
         .filter(|bug| arguments.bugs.is_empty() || arguments.bugs.contains(&bug.about().number))
         .collect();
     if let Some(seed) = arguments.seed {
-        return one_seed(seed, &bugs, arguments.mix);
+        return one_seed(seed, &bugs, &arguments);
     }
     let began = Instant::now();
     let done = work(&tasks(&arguments, &bugs), arguments.start, arguments.seeds_max);
@@ -115,9 +118,19 @@ fn write_story(directory: &Path, bug: Bug, story: &Schedule) -> std::io::Result<
     std::fs::write(directory.join(format!("{}-{}.scenario", about.number, about.name)), text)
 }
 
-fn one_seed(seed: u64, bugs: &[Bug], mix: Option<Mix>) -> ExitCode {
-    let bug = bugs.first().copied().filter(|_| mix.is_none());
-    let mix = mix.or(bug.map(Mix::of)).unwrap_or(Mix::Swarm);
+fn one_seed(seed: u64, bugs: &[Bug], arguments: &Arguments) -> ExitCode {
+    let bug = bugs.first().copied().filter(|_| arguments.mix.is_none());
+    let mix = arguments.mix.or(bug.map(Mix::of)).unwrap_or(Mix::Swarm);
+    if arguments.shrink {
+        let Some(story) = with_planted(bug, || shrink_seed(&mix.plan(seed), false)) else {
+            println!("seed {seed} of mix {}: every invariant kept", mix.name());
+            return ExitCode::SUCCESS;
+        };
+        let violation = with_planted(bug, || replay(&story, Keep::Tail)).violation;
+        let violation = violation.map_or_else(String::new, |it| it.to_string());
+        println!("# seed {seed} of mix {}, shrunk to {} events\n# {violation}\n{story}", mix.name(), story.len());
+        return ExitCode::SUCCESS;
+    }
     let outcome = with_planted(bug, || run_once(&mix.plan(seed), false, Keep::Print));
     match outcome.violation {
         None => println!("seed {seed} of mix {}: every invariant kept", mix.name()),

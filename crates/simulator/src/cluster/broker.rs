@@ -177,6 +177,7 @@ impl Cluster {
         });
         let life = broker.life;
         self.trace.write(self.now, format_args!("start {id} life {life} at metadata {from}: {report:?}"));
+        self.facts.push(Fact::Started { broker: id, incarnation });
         self.observe_recovery(id);
         self.step_shard(id, [ShardEvent::Image(Arc::new(image))]);
         let pause = self.roll("first heartbeat", id.0 as u64).between(0, 20);
@@ -221,11 +222,12 @@ impl Cluster {
     fn stop_cleanly(&mut self, id: BrokerId) {
         let broker = self.brokers.get_mut(&id).expect("a broker of this cluster");
         let Some(run) = broker.run.take() else { return };
+        let incarnation = run.incarnation;
         let closed = run.shard.close(&mut broker.disk);
         self.trace.write(self.now, format_args!("stopped {id}: {closed:?}"));
         self.count("clean-stops", 1);
         if closed.is_err() && self.brokers[&id].disk_trouble.is_some() {
-            self.facts.push(Fact::DiskFailed { broker: id });
+            self.facts.push(Fact::DiskFailed { broker: id, incarnation });
         }
         self.note_process_end(id, closed.is_ok());
         let pause = self.roll("stopped", id.0 as u64).between(10, 1_500);
