@@ -172,7 +172,13 @@ fn work(tasks: &[Task], seeds_max: u64) -> Vec<Done> {
             eprintln!("{} {}: {} seeds, {how}", bug.about().number, bug.about().name, search.seeds);
             Done::Search(*bug, search)
         }
-        Task::Clean(mix, start, seeds) => Done::Clean(clean(*mix, *start, *seeds)),
+        Task::Clean(mix, start, seeds) => {
+            let clean = clean(*mix, *start, *seeds);
+            if let Some(alarm) = &clean.alarm {
+                eprintln!("the clean code, mix {}: {} at {}: {}", mix.name(), alarm.by, alarm.seed, alarm.what);
+            }
+            Done::Clean(clean)
+        }
     })
 }
 
