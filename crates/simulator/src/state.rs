@@ -39,7 +39,7 @@ pub struct Replica {
     pub view: Option<PartitionDescription>,
     /// Its epochs and producers, as its shard has them.
     pub bookkeeping: Bookkeeping,
-    /// `min.insync.replicas`, as its broker knows it.
+    /// `min.insync.replicas`, as its broker knows it; the least, where it has heard of several in its last step.
     pub min_isr: usize,
     /// Everything below is on stable storage, last the shard said.
     pub flushed: Offset,

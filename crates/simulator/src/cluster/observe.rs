@@ -161,7 +161,8 @@ impl Cluster {
         (view.lagging, view.size_bytes, view.waiting_acks) = (Vec::new(), 0, 0);
         let place = (view.partition, id);
         let replica = self.state.replicas.entry(place).or_default();
-        replica.min_isr = self.brokers[&id].run.as_ref().map_or(0, |run| crate::state::min_isr(&run.shown, place.0));
+        let shown = self.brokers[&id].run.iter().flat_map(|run| &run.shown);
+        replica.min_isr = shown.map(|image| crate::state::min_isr(image, place.0)).min().unwrap_or(0);
         // What was on stable storage once stays there until it is cut (see `cut` and `reread`), so this may not fall. A
         // broker may know of less after a start, and is not asked to remember; if it claimed *more* than is there, the
         // next power loss would show it, since the disk forgets what was not synced.

@@ -7,7 +7,7 @@ use minisr_logic::metadata::Image;
 use minisr_logic::{BrokerId, Epoch, Offset, TopicPartition};
 
 use super::Invariant;
-use crate::state::{Entry, Fact, Place, Step};
+use crate::state::{Entry, Fact, Place, State, Step};
 
 /// A batch: its partition, its offset, and what is in it.
 type Batch = (TopicPartition, Offset, u64);
@@ -20,6 +20,8 @@ pub struct AckedOnMinIsr {
     former: BTreeMap<Batch, BTreeMap<BrokerId, Epoch>>,
     /// The leader epoch that began when a replica was last taken out of the assignment.
     removals: BTreeMap<Place, Epoch>,
+    /// Up to where each replica had its log on stable storage when its view last changed.
+    flushed: BTreeMap<Place, Offset>,
 }
 
 impl AckedOnMinIsr {
@@ -32,12 +34,15 @@ impl AckedOnMinIsr {
         }
     }
 
-    fn note_cut(&mut self, place: Place, entries: &[Entry], is_removed: bool) {
+    fn note_cut(&mut self, place: Place, entries: &[Entry], state: &State) {
+        let is_removed = !state.replicas.contains_key(&place);
         let removal = self.removals.get(&place).copied().filter(|_| is_removed);
+        let flushed = self.flushed.get(&place).copied().unwrap_or(Offset::ZERO);
         for entry in entries {
             let batch = (place.0, entry.base, entry.bytes_hash);
             let held = self.holders.get_mut(&batch).is_some_and(|it| it.remove(&place.1));
-            if let (true, Some(epoch)) = (held, removal) {
+            let counted = held && (!state.counts_flushed || entry.end <= flushed);
+            if let (true, Some(epoch)) = (counted, removal) {
                 self.former.entry(batch).or_default().insert(place.1, epoch);
             }
         }
@@ -62,7 +67,7 @@ impl Invariant for AckedOnMinIsr {
                     }
                 }
                 Fact::Cut { place, entries, injected: false, .. } => {
-                    self.note_cut(*place, entries, !step.state.replicas.contains_key(place));
+                    self.note_cut(*place, entries, step.state);
                 }
                 Fact::Committed { before, accepted: true, .. } => self.note_removals(before, &step.state.image),
                 Fact::Acked { place, attempt, base, all: true } => {
@@ -84,13 +89,12 @@ impl Invariant for AckedOnMinIsr {
                     let held = holders.map_or(0, |it| it.iter().filter(|broker| counts(broker)).count());
                     // A leader that has not heard of a removal yet, which began a later leader epoch than its own,
                     // goes by what the removed replica had told it, or repeats what it once said of a duplicate: the
-                    // replica held it all the same, also if it has been given back since and is empty now. Under
-                    // flush=commit that is no excuse: what it had flushed cannot be told any more.
+                    // replica held it all the same, also if it has been given back since and is empty now.
                     let epoch = replica.view.as_ref().and_then(|view| view.leader_epoch);
                     let counts_twice = |broker: &BrokerId| holders.is_some_and(|it| it.contains(broker));
                     let was_held =
                         |(broker, removal): &(&BrokerId, &Epoch)| Some(**removal) > epoch && !counts_twice(broker);
-                    let former = self.former.get(&batch).filter(|_| !state.counts_flushed);
+                    let former = self.former.get(&batch);
                     let held = held + former.map_or(0, |it| it.iter().filter(was_held).count());
                     if held < min_isr {
                         return Err(format!(
@@ -102,6 +106,7 @@ impl Invariant for AckedOnMinIsr {
                 _ => {}
             }
         }
+        self.flushed.extend(step.views().map(|(place, ..)| (place, step.state.replicas[&place].flushed)));
         Ok(())
     }
 }
@@ -145,13 +150,16 @@ mod tests {
     }
 
     /// Broker 3 held the batch until its replica was removed, which began epoch 1, and `given_back` says whether it is
-    /// back, empty; then leader 1 of `epoch` acknowledges the batch.
-    fn acked_after_removal(epoch: i32, given_back: bool, counts_flushed: bool) -> Result<(), String> {
+    /// back, empty; then leader 1 of `epoch` acknowledges the batch. `flushed`: only what was flushed counts, and broker
+    /// 3 had flushed up to there.
+    fn acked_after_removal(epoch: i32, given_back: bool, flushed: Option<i64>) -> Result<(), String> {
         let (mut invariant, mut cluster) = (AckedOnMinIsr::default(), Doctored::sound());
+        cluster.state.counts_flushed = flushed.is_some();
         cluster.check(&mut invariant)?;
         cluster.replica(1).min_isr = 3;
         acked_by(&mut cluster, &[1, 2, 3]);
         let acked = cluster.facts.pop().expect("the acknowledgement");
+        cluster.replica(3).flushed = Offset(flushed.unwrap_or(0));
         cluster.check(&mut invariant)?;
         reassign(&mut cluster, &[1, 2]);
         assert_eq!(cluster.partition().leader_epoch, Epoch(1));
@@ -168,16 +176,17 @@ mod tests {
         }
         cluster.facts.push(acked);
         cluster.view(1).leader_epoch = Some(Epoch(epoch));
-        cluster.state.counts_flushed = counts_flushed;
         invariant.check(&cluster.step())
     }
 
     #[test]
     fn acked_on_min_isr_counts_removed_replicas_for_a_leader_that_has_not_heard_of_the_reassignment_only() {
         for given_back in [false, true] {
-            acked_after_removal(1, given_back, false).expect_err("the leader of epoch 1 knows who has been removed");
-            acked_after_removal(0, given_back, false).expect("it was replicated to all three");
-            acked_after_removal(0, given_back, true).expect_err("what it had flushed cannot be told");
+            acked_after_removal(1, given_back, None).expect_err("the leader of epoch 1 knows who has been removed");
+            acked_after_removal(0, given_back, None).expect("it was replicated to all three");
+            acked_after_removal(1, given_back, Some(4)).expect_err("it knows that also under flush=commit");
+            acked_after_removal(0, given_back, Some(4)).expect("all three had flushed it");
+            acked_after_removal(0, given_back, Some(3)).expect_err("broker 3 had not flushed it when it was removed");
         }
     }
 
