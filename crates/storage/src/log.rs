@@ -432,7 +432,7 @@ impl<D: Disk> Log<D> {
         let index = segment.index.as_ref().expect("just loaded");
         let position = index.position(offset);
         let expected = index.offset_at(position);
-        if !segment.index_on_disk || expected.is_none() {
+        if !segment.index_loaded || expected.is_none() {
             return Ok(position);
         }
         let mut header = [0; HEADER_BYTES];

@@ -192,6 +192,7 @@ impl<D: Disk> Opening<'_, D> {
     ) -> io::Result<Examined<D>> {
         let file = segment.file.take().expect("opened by the caller");
         (segment.index, segment.max) = (Some(Index::new(segment.base_offset)), MaxTimestamp::NONE);
+        segment.index_loaded = false;
         let mut end = segment.base_offset;
         let mut scanner = Scanner::new(0, segment.len, true);
         let mut valid = 0;
