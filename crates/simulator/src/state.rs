@@ -39,13 +39,16 @@ pub struct Replica {
     pub view: Option<PartitionDescription>,
     /// Its epochs and producers, as its shard has them.
     pub bookkeeping: Bookkeeping,
-    /// `min.insync.replicas`, as its broker knows it.
+    /// `min.insync.replicas`, as its broker knows it; the least, where it has heard of several in its last step.
     pub min_isr: usize,
     /// Everything below is on stable storage, last the shard said.
     pub flushed: Offset,
     /// An injected loss cut its log, and its broker has not registered since: until it does, others may count on what
     /// it had reported before.
     pub damaged: bool,
+    /// Its log failed in this life of its broker: the log takes no more, and what the process knew of batches that it
+    /// could not write any more is used by nobody.
+    pub failed: bool,
 }
 
 impl Default for Replica {
@@ -57,6 +60,7 @@ impl Default for Replica {
             min_isr: 0,
             flushed: Offset::ZERO,
             damaged: false,
+            failed: false,
         }
     }
 }
@@ -274,10 +278,19 @@ pub enum Fact {
         /// The broker.
         broker: BrokerId,
     },
+    /// A process of a broker starts.
+    Started {
+        /// The broker.
+        broker: BrokerId,
+        /// Its life.
+        incarnation: u128,
+    },
     /// An injected error made a sync of one of this broker's logs fail: what of them reached the disk is not known.
     DiskFailed {
         /// The broker.
         broker: BrokerId,
+        /// In which life.
+        incarnation: u128,
     },
     /// A broker came back and opened a log.
     Recovered {

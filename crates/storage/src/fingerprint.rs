@@ -11,7 +11,8 @@ impl<D: Disk> Log<D> {
     pub fn fingerprint(&self, state: &mut impl Hasher) {
         (self.start, self.end, self.flushed, self.last_epoch).hash(state);
         for segment in &self.segments {
-            (segment.base_offset, segment.len, segment.index_on_disk, segment.cut_unsynced).hash(state);
+            (segment.base_offset, segment.len, segment.index_on_disk, segment.index_loaded, segment.cut_unsynced)
+                .hash(state);
         }
         self.sync_state().hash(state);
         self.poisoned().is_some().hash(state);

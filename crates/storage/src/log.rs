@@ -289,10 +289,21 @@ impl<D: Disk> Log<D> {
 
     /// Seals the active segment and starts a new one at the end offset. Does nothing when the active segment is
     /// empty. The sealed one is synced by the next [`Log::sync_round`] or [`Log::sync_rolled`].
+    ///
+    /// Only a segment that was cut since its last sync is synced here and now. A power loss could bring its old bytes
+    /// back, whole and sound, and where they end at the very offset at which the new segment begins the two would pass
+    /// for one log: an older one below, a newer one above.
     pub fn roll(&mut self, disk: &mut D) -> Result<(), Poisoned> {
         self.poison.check()?;
-        if self.segments.back().is_some_and(|active| active.len == 0) {
+        let active = self.segments.back_mut().expect("a log has an active segment");
+        if active.len == 0 {
             return Ok(());
+        }
+        if active.cut_unsynced {
+            let handle = disk.sync_handle(active.file.as_ref().expect("the active segment is open"));
+            let synced = disk.sync(&handle);
+            self.poison.guard(SYNC, synced)?;
+            active.cut_unsynced = false;
         }
         let created = Segment::create(disk, &self.directory, self.end);
         let created = self.poison.guard(CREATING_A_SEGMENT, created)?;
@@ -421,7 +432,7 @@ impl<D: Disk> Log<D> {
         let index = segment.index.as_ref().expect("just loaded");
         let position = index.position(offset);
         let expected = index.offset_at(position);
-        if !segment.index_on_disk || expected.is_none() {
+        if !segment.index_loaded || expected.is_none() {
             return Ok(position);
         }
         let mut header = [0; HEADER_BYTES];

@@ -122,10 +122,11 @@ impl<D: Disk> Opening<'_, D> {
                 break;
             }
         }
-        if segments.is_empty() {
+        let found_any = !segments.is_empty();
+        if !found_any {
             segments.push_back(Segment::create(self.disk, self.directory, end)?);
         }
-        self.activate(&mut segments)?;
+        self.activate(&mut segments, found_any)?;
         self.finish(segments, end, last_epoch)
     }
 
@@ -191,6 +192,7 @@ impl<D: Disk> Opening<'_, D> {
     ) -> io::Result<Examined<D>> {
         let file = segment.file.take().expect("opened by the caller");
         (segment.index, segment.max) = (Some(Index::new(segment.base_offset)), MaxTimestamp::NONE);
+        segment.index_loaded = false;
         let mut end = segment.base_offset;
         let mut scanner = Scanner::new(0, segment.len, true);
         let mut valid = 0;
@@ -263,7 +265,8 @@ impl<D: Disk> Opening<'_, D> {
     }
 
     /// Makes the last segment the active one: open, index in memory and none on disk, since it will grow.
-    fn activate(&mut self, segments: &mut VecDeque<Segment<D>>) -> io::Result<()> {
+    /// Whoever wrote it last may have cut it; a new one has nothing to bring back.
+    fn activate(&mut self, segments: &mut VecDeque<Segment<D>>, was_found: bool) -> io::Result<()> {
         let active = segments.back_mut().expect("there is one");
         active.open_file(self.disk, self.directory)?;
         if active.index.is_none() && !active.load_index(self.disk, self.directory)? {
@@ -271,7 +274,7 @@ impl<D: Disk> Opening<'_, D> {
         }
         active.remove_index(self.disk, self.directory)?;
         active.index_on_disk = false;
-        active.cut_unsynced = !self.options.clean || self.recovered.cut.is_some();
+        active.cut_unsynced = was_found && (!self.options.clean || self.recovered.cut.is_some());
         if active.first_timestamp.is_none() {
             active.first_timestamp = active.find(self.disk, 0, |_| true)?.map(|(_, header)| header.max_timestamp);
         }

@@ -132,8 +132,12 @@ pub(crate) struct Segment<D: Disk> {
     pub(crate) index: Option<Index>,
     /// Whether the index files on disk are those of the whole, durable segment.
     pub(crate) index_on_disk: bool,
+    /// Whether the index in memory was read from its files. They are never synced, so a power loss may have put anything
+    /// into them that looks like an index: what it says is checked where it is used.
+    pub(crate) index_loaded: bool,
     /// Whether the file was, or may have been, cut since it was last synced: until then a power loss could bring back
-    /// what was cut off, behind which a later segment would look like one that does not belong here.
+    /// what was cut off, behind which a later segment would look like one that does not belong here, or, worse, like
+    /// one that does.
     pub(crate) cut_unsynced: bool,
     pub(crate) max: MaxTimestamp,
     /// Largest timestamp of the first batch, from which `segment.ms` counts.
@@ -157,6 +161,7 @@ impl<D: Disk> Segment<D> {
             reservation: Reservation::UNKNOWN,
             index: None,
             index_on_disk: false,
+            index_loaded: false,
             cut_unsynced: false,
             max: MaxTimestamp::NONE,
             first_timestamp: None,
@@ -233,7 +238,8 @@ impl<D: Disk> Segment<D> {
             return Ok(false);
         };
         self.index = Index::decode(self.base_offset, self.len, &offsets, &times);
-        Ok(self.index.is_some())
+        self.index_loaded = self.index.is_some();
+        Ok(self.index_loaded)
     }
 
     /// Builds the index anew from the headers in the file, which are known to be sound.
@@ -251,7 +257,8 @@ impl<D: Disk> Segment<D> {
             max.observe(&header);
             index.observe(&header, position, max, index_interval_bytes);
         }
-        (self.file, self.index, self.max, self.index_on_disk) = (Some(file), Some(index), max, false);
+        (self.file, self.index, self.max) = (Some(file), Some(index), max);
+        (self.index_on_disk, self.index_loaded) = (false, false);
         Ok(())
     }
 

@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use clap::Parser;
 use minisr_logic::zoo::Bug;
-use minisr_simulator::campaign::run_once;
+use minisr_simulator::campaign::{replay, run_once, shrink_seed};
 use minisr_simulator::schedule::Schedule;
+use minisr_simulator::shrink::STORY_EVENTS;
 use minisr_simulator::trace::Keep;
 use minisr_simulator::zoo::{Catch, Clean, Mix, Row, Search, clean, csv, search, shrunk, table, with_planted};
 
@@ -40,6 +41,9 @@ struct Arguments {
     /// The mix of --seed on the clean code.
     #[arg(long, requires = "seed", value_parser = Mix::named)]
     mix: Option<Mix>,
+    /// Shrink --seed to a short scenario in place of printing its trace.
+    #[arg(long, requires = "seed")]
+    shrink: bool,
     /// Where to write the table as CSV.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -57,7 +61,7 @@ enum Task {
 }
 
 enum Done {
-    Search(Bug, Search, Option<Schedule>),
+    Search(Bug, Search),
     Clean(Clean),
 }
 
@@ -68,27 +72,28 @@ fn main() -> ExitCode {
         .filter(|bug| arguments.bugs.is_empty() || arguments.bugs.contains(&bug.about().number))
         .collect();
     if let Some(seed) = arguments.seed {
-        return one_seed(seed, &bugs, arguments.mix);
+        return one_seed(seed, &bugs, &arguments);
     }
     let began = Instant::now();
-    let done = work(&tasks(&arguments, &bugs), arguments.start, arguments.seeds_max);
+    let done = work(&tasks(&arguments, &bugs), arguments.seeds_max);
     let mut rows: Vec<Row> = bugs.into_iter().map(|bug| Row { bug, searches: Vec::new(), shrunk: None }).collect();
     let mut alarms = Vec::new();
     for it in done {
         match it {
-            Done::Search(bug, search, story) => {
-                if let Some(row) = rows.iter_mut().find(|row| row.bug == bug) {
-                    row.searches.push(search);
-                    row.shrunk = row.shrunk.or(story.as_ref().map(Schedule::len));
-                }
-                if let (Some(directory), Some(story)) = (&arguments.stories, story)
-                    && let Err(error) = write_story(directory, bug, &story)
-                {
-                    eprintln!("cannot write a story to {}: {error}", directory.display());
-                    return ExitCode::FAILURE;
-                }
+            Done::Search(bug, search) => {
+                rows.iter_mut().filter(|row| row.bug == bug).for_each(|row| row.searches.push(search.clone()));
             }
             Done::Clean(clean) => alarms.extend(clean.alarm.map(|alarm| (clean.mix, alarm))),
+        }
+    }
+    let stories = stories(&rows);
+    for (row, story) in rows.iter_mut().zip(stories) {
+        row.shrunk = story.as_ref().map(Schedule::len);
+        if let (Some(directory), Some(story)) = (&arguments.stories, story)
+            && let Err(error) = write_story(directory, row.bug, &story)
+        {
+            eprintln!("cannot write a story to {}: {error}", directory.display());
+            return ExitCode::FAILURE;
         }
     }
     print!("{}", table(&rows));
@@ -115,9 +120,19 @@ fn write_story(directory: &Path, bug: Bug, story: &Schedule) -> std::io::Result<
     std::fs::write(directory.join(format!("{}-{}.scenario", about.number, about.name)), text)
 }
 
-fn one_seed(seed: u64, bugs: &[Bug], mix: Option<Mix>) -> ExitCode {
-    let bug = bugs.first().copied().filter(|_| mix.is_none());
-    let mix = mix.or(bug.map(Mix::of)).unwrap_or(Mix::Swarm);
+fn one_seed(seed: u64, bugs: &[Bug], arguments: &Arguments) -> ExitCode {
+    let bug = bugs.first().copied().filter(|_| arguments.mix.is_none());
+    let mix = arguments.mix.or(bug.map(Mix::of)).unwrap_or(Mix::Swarm);
+    if arguments.shrink {
+        let Some(story) = with_planted(bug, || shrink_seed(&mix.plan(seed), false)) else {
+            println!("seed {seed} of mix {}: every invariant kept", mix.name());
+            return ExitCode::SUCCESS;
+        };
+        let violation = with_planted(bug, || replay(&story, Keep::Tail)).violation;
+        let violation = violation.map_or_else(String::new, |it| it.to_string());
+        println!("# seed {seed} of mix {}, shrunk to {} events\n# {violation}\n{story}", mix.name(), story.len());
+        return ExitCode::SUCCESS;
+    }
     let outcome = with_planted(bug, || run_once(&mix.plan(seed), false, Keep::Print));
     match outcome.violation {
         None => println!("seed {seed} of mix {}: every invariant kept", mix.name()),
@@ -145,34 +160,59 @@ fn tasks(arguments: &Arguments, bugs: &[Bug]) -> Vec<Task> {
     tasks
 }
 
-/// Works the tasks off on all cores; `first` is where the first search of each bug begins.
-fn work(tasks: &[Task], first: u64, seeds_max: u64) -> Vec<Done> {
+/// Works the tasks off on all cores.
+fn work(tasks: &[Task], seeds_max: u64) -> Vec<Done> {
+    on_all_cores(tasks, |task| match task {
+        Task::Search(bug, start) => {
+            let search = search(*bug, *start, seeds_max);
+            let how = search
+                .catch
+                .as_ref()
+                .map_or("not caught".to_owned(), |it| format!("{} at {}: {}", it.by, it.seed, it.what));
+            eprintln!("{} {}: {} seeds, {how}", bug.about().number, bug.about().name, search.seeds);
+            Done::Search(*bug, search)
+        }
+        Task::Clean(mix, start, seeds) => {
+            let clean = clean(*mix, *start, *seeds);
+            if let Some(alarm) = &clean.alarm {
+                eprintln!("the clean code, mix {}: {} at {}: {}", mix.name(), alarm.by, alarm.seed, alarm.what);
+            }
+            Done::Clean(clean)
+        }
+    })
+}
+
+/// The shortest schedule found for each row. One search's catch is shrunk after the other until one has become a story.
+fn stories(rows: &[Row]) -> Vec<Option<Schedule>> {
+    on_all_cores(rows, |row| {
+        let mut shortest: Option<Schedule> = None;
+        for seed in row.seeds() {
+            if shortest.as_ref().is_some_and(|it| it.len() <= STORY_EVENTS) {
+                break;
+            }
+            let story = shrunk(row.bug, seed);
+            shortest = shortest.into_iter().chain(story).min_by_key(Schedule::len);
+        }
+        shortest
+    })
+}
+
+/// Does something with each item, on all cores; the results are in the order of the items.
+fn on_all_cores<I: Sync, O: Send>(items: &[I], each: impl Fn(&I) -> O + Sync) -> Vec<O> {
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let run = || {
-        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let done = match task {
-                Task::Search(bug, start) => {
-                    let search = search(*bug, *start, seeds_max);
-                    // The first search's catch is told as a story; the others only say how soon.
-                    let told = search.catch.as_ref().filter(|_| *start == first);
-                    let story = told.and_then(|catch| shrunk(*bug, catch.seed));
-                    Done::Search(*bug, search, story)
-                }
-                Task::Clean(mix, start, seeds) => Done::Clean(clean(*mix, *start, *seeds)),
-            };
-            if let Done::Search(bug, search, _) = &done {
-                let how = search
-                    .catch
-                    .as_ref()
-                    .map_or("not caught".to_owned(), |it| format!("{} at {}: {}", it.by, it.seed, it.what));
-                eprintln!("{} {}: {} seeds, {how}", bug.about().number, bug.about().name, search.seeds);
-            }
-            results.lock().expect("no thread panics here").push(done);
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else { return };
+            let done = each(item);
+            results.lock().expect("no thread panics here").push((index, done));
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(run))));
-    results.into_inner().expect("no thread panics here")
+    let mut results = results.into_inner().expect("no thread panics here");
+    results.sort_by_key(|it| it.0);
+    results.into_iter().map(|it| it.1).collect()
 }
 
 fn verdict(arguments: &Arguments, rows: &[Row], alarms: &[(Mix, Catch)], began: Instant) -> ExitCode {

@@ -62,8 +62,8 @@ pub struct Running {
     pub(super) image: Image,
     known_index: u64,
     tick_at: Option<u64>,
-    /// The last image that the shard has seen.
-    pub(super) shown: Arc<Image>,
+    /// The images that the shard saw in its last step, or the last one that it had seen by then. Never empty.
+    pub(super) shown: Vec<Arc<Image>>,
     /// Images that reach the shard together with the next event.
     held: Vec<ShardEvent>,
     waiting: BTreeMap<u64, Waiting>,
@@ -166,7 +166,7 @@ impl Cluster {
             known_index: image.version(),
             image: image.clone(),
             tick_at: None,
-            shown: Arc::new(Image::new()),
+            shown: vec![Arc::new(Image::new())],
             held: Vec::new(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
@@ -177,6 +177,7 @@ impl Cluster {
         });
         let life = broker.life;
         self.trace.write(self.now, format_args!("start {id} life {life} at metadata {from}: {report:?}"));
+        self.facts.push(Fact::Started { broker: id, incarnation });
         self.observe_recovery(id);
         self.step_shard(id, [ShardEvent::Image(Arc::new(image))]);
         let pause = self.roll("first heartbeat", id.0 as u64).between(0, 20);
@@ -221,11 +222,12 @@ impl Cluster {
     fn stop_cleanly(&mut self, id: BrokerId) {
         let broker = self.brokers.get_mut(&id).expect("a broker of this cluster");
         let Some(run) = broker.run.take() else { return };
+        let incarnation = run.incarnation;
         let closed = run.shard.close(&mut broker.disk);
         self.trace.write(self.now, format_args!("stopped {id}: {closed:?}"));
         self.count("clean-stops", 1);
         if closed.is_err() && self.brokers[&id].disk_trouble.is_some() {
-            self.facts.push(Fact::DiskFailed { broker: id });
+            self.facts.push(Fact::DiskFailed { broker: id, incarnation });
         }
         self.note_process_end(id, closed.is_ok());
         let pause = self.roll("stopped", id.0 as u64).between(10, 1_500);
@@ -434,11 +436,11 @@ impl Cluster {
         let Some(run) = broker.run.as_mut() else { return };
         let mut outputs = Vec::new();
         let events: Vec<ShardEvent> = std::mem::take(&mut run.held).into_iter().chain(events).collect();
-        let mut images =
-            events.iter().filter_map(|it| if let ShardEvent::Image(image) = it { Some(image) } else { None });
-        if let Some(image) = images.next_back() {
-            run.shown = Arc::clone(image);
-        }
+        let images = events.iter().filter_map(|it| if let ShardEvent::Image(image) = it { Some(image) } else { None });
+        let images: Vec<Arc<Image>> = images.cloned().collect();
+        let seen = run.shown.len() - 1;
+        run.shown.drain(..if images.is_empty() { seen } else { seen + 1 });
+        run.shown.extend(images);
         run.shard.step_batch(Millis(self.now), events, &mut broker.disk, &mut outputs);
         self.steps += 1;
         self.observe(id, &outputs);

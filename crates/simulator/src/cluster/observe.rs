@@ -113,9 +113,13 @@ impl Cluster {
                     self.brokers.get_mut(&id).expect("a broker of this cluster").mirrors.remove(partition);
                 }
                 Output::Notice(Notice::BecameLeader { .. }) => self.count("leaderships-taken", 1),
-                Output::Notice(Notice::LogFailed { .. }) if self.brokers[&id].disk_trouble.is_some() => {
+                Output::Notice(Notice::LogFailed { partition, .. }) if self.brokers[&id].disk_trouble.is_some() => {
                     self.count("logs-failed", 1);
-                    self.facts.push(Fact::DiskFailed { broker: id });
+                    if let Some(replica) = self.state.replicas.get_mut(&(*partition, id)) {
+                        replica.failed = true;
+                    }
+                    let incarnation = self.running(id).incarnation;
+                    self.facts.push(Fact::DiskFailed { broker: id, incarnation });
                 }
                 Output::Notice(Notice::LogFailed { partition, reason }) => {
                     panic!("broker {id} lost its log of {partition:?} without an injected fault: {reason}");
@@ -157,7 +161,8 @@ impl Cluster {
         (view.lagging, view.size_bytes, view.waiting_acks) = (Vec::new(), 0, 0);
         let place = (view.partition, id);
         let replica = self.state.replicas.entry(place).or_default();
-        replica.min_isr = self.brokers[&id].run.as_ref().map_or(0, |run| crate::state::min_isr(&run.shown, place.0));
+        let shown = self.brokers[&id].run.iter().flat_map(|run| &run.shown);
+        replica.min_isr = shown.map(|image| crate::state::min_isr(image, place.0)).min().unwrap_or(0);
         // What was on stable storage once stays there until it is cut (see `cut` and `reread`), so this may not fall. A
         // broker may know of less after a start, and is not asked to remember; if it claimed *more* than is there, the
         // next power loss would show it, since the disk forgets what was not synced.
@@ -279,6 +284,7 @@ impl Cluster {
         let gone = replica.log.split_off(same);
         let back = log.len() > same;
         replica.log = log;
+        replica.failed = false;
         // What came back instead of it may never have been synced.
         replica.flushed = replica.flushed.min(kept);
         self.brokers.get_mut(&place.1).expect("a broker of this cluster").mirrors.insert(place.0, mirror);

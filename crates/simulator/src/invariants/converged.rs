@@ -121,34 +121,50 @@ mod tests {
         cluster.apply(Command::FenceBroker { id: BrokerId(id), epoch });
     }
 
-    fn register_unclean(cluster: &mut Doctored, id: i32) {
+    /// A later life of a broker. The doctored cluster begins with life 1 of each.
+    fn life(number: u128, id: i32) -> u128 {
+        if number == 1 { id as u128 } else { number * 100 + id as u128 }
+    }
+
+    fn start(cluster: &mut Doctored, number: u128, id: i32) {
+        cluster.facts.push(Fact::Started { broker: BrokerId(id), incarnation: life(number, id) });
+    }
+
+    fn fail_disk(cluster: &mut Doctored, number: u128, id: i32) {
+        cluster.facts.push(Fact::DiskFailed { broker: BrokerId(id), incarnation: life(number, id) });
+    }
+
+    fn register(cluster: &mut Doctored, number: u128, id: i32, clean_for_data: bool) {
         let previous = cluster.state.image.broker(BrokerId(id)).expect("registered").epoch;
         cluster.apply(Command::RegisterBroker {
             id: BrokerId(id),
-            incarnation: 100 + id as u128,
+            incarnation: life(number, id),
             listeners: Vec::new(),
             rack: None,
-            clean_for_data: false,
+            clean_for_data,
             previous_broker_epoch: Some(previous),
         });
     }
 
-    /// 3 falls behind; then 1 and 2 are gone, come back as not clean, and everybody is active again. The disks of
-    /// `failed` had failed a sync.
-    fn both_members_come_back_unclean(failed: &[i32]) -> Result<(), String> {
+    /// 3 falls behind; then 1 and 2 are gone and come back as not clean, and everybody is active again. What befalls
+    /// broker 1 between is told by `story`; the disk of 2 fails.
+    fn both_members_come_back_unclean(story: impl FnOnce(&mut Doctored, &mut Converged)) -> Result<(), String> {
         let (mut invariant, mut cluster) = (Converged::default(), Doctored::sound());
         cluster.state.counts_flushed = true;
+        (1..=3).for_each(|id| start(&mut cluster, 1, id));
+        cluster.check(&mut invariant)?;
         cluster.shrink_isr(&[1, 2]);
         cluster.check(&mut invariant)?;
-        for id in failed {
-            cluster.facts.push(Fact::DiskFailed { broker: BrokerId(*id) });
+        fail_disk(&mut cluster, 1, 2);
+        start(&mut cluster, 2, 2);
+        for id in [1, 2] {
+            fence(&mut cluster, id);
+            cluster.check(&mut invariant)?;
         }
-        for step in [fence, register_unclean] {
-            for id in [1, 2] {
-                step(&mut cluster, id);
-                cluster.check(&mut invariant)?;
-            }
-        }
+        register(&mut cluster, 2, 2, false);
+        cluster.check(&mut invariant)?;
+        story(&mut cluster, &mut invariant);
+        cluster.check(&mut invariant)?;
         for id in [1, 2].map(BrokerId) {
             let epoch = cluster.state.image.broker(id).expect("registered").epoch;
             let applied_index = cluster.state.image.version();
@@ -162,12 +178,58 @@ mod tests {
 
     #[test]
     fn converged_excuses_a_partition_whose_last_members_all_lost_their_disks() {
-        both_members_come_back_unclean(&[1, 2]).expect("nobody's log is to be trusted");
+        both_members_come_back_unclean(|cluster, _| {
+            fail_disk(cluster, 1, 1);
+            start(cluster, 2, 1);
+            register(cluster, 2, 1, false);
+        })
+        .expect("nobody's log is to be trusted");
     }
 
     #[test]
     fn converged_rings_when_a_member_lost_its_seat_with_a_sound_disk() {
-        both_members_come_back_unclean(&[2]).expect_err("1 had no reason to give up its seat");
-        both_members_come_back_unclean(&[1, 3]).expect_err("the disk of 3, which was no member, is no reason");
+        both_members_come_back_unclean(|cluster, _| {
+            start(cluster, 2, 1);
+            register(cluster, 2, 1, false);
+        })
+        .expect_err("1 had no reason to give up its seat");
+        both_members_come_back_unclean(|cluster, _| {
+            fail_disk(cluster, 1, 3);
+            start(cluster, 2, 1);
+            register(cluster, 2, 1, false);
+        })
+        .expect_err("the disk of 3, which was no member, is no reason");
+    }
+
+    #[test]
+    fn converged_excuses_a_member_whose_disk_failed_before_it_registered() {
+        both_members_come_back_unclean(|cluster, invariant| {
+            start(cluster, 2, 1);
+            fail_disk(cluster, 2, 1);
+            register(cluster, 2, 1, true);
+            cluster.check(invariant).expect("nothing wrong yet");
+            start(cluster, 3, 1);
+            register(cluster, 3, 1, false);
+        })
+        .expect("life 2 registered with a disk that had failed, so life 3 could not trust it");
+    }
+
+    #[test]
+    fn converged_rings_when_a_seat_is_lost_long_after_the_disk_failed() {
+        both_members_come_back_unclean(|cluster, invariant| {
+            fail_disk(cluster, 1, 1);
+            start(cluster, 2, 1);
+            register(cluster, 2, 1, true);
+            cluster.check(invariant).expect("nothing wrong yet");
+            start(cluster, 3, 1);
+            register(cluster, 3, 1, false);
+        })
+        .expect_err("life 2 had settled what the disk of life 1 had done");
+        both_members_come_back_unclean(|cluster, _| {
+            start(cluster, 2, 1);
+            fail_disk(cluster, 2, 1);
+            register(cluster, 2, 1, false);
+        })
+        .expect_err("a life's own disk is no reason for what it said of the one before");
     }
 }

@@ -85,6 +85,7 @@ impl Doctored {
                 min_isr: 2,
                 flushed: Offset(3),
                 damaged: false,
+                failed: false,
             };
             state.replicas.insert(place(id), replica);
         }

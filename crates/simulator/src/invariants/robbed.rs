@@ -1,9 +1,13 @@
 //! Which partitions nobody may lead because failed syncs took the trusted log of everyone who might have.
 //!
-//! A broker whose disk failed a sync registers as not clean for data and with that gives up its seats in ISR and ELR:
-//! nobody knows what of its logs reached the disk. A partition without a leader is *robbed* if everybody who was in its
-//! ISR or ELR when it lost its leader has registered like that since, each for an injected error of its own disk. Then
-//! only an operator can say that somebody else's log will do. A seat that was lost in any other way excuses nothing.
+//! A broker whose disk failed a sync registers its next life as not clean for data and with that gives up its seats in
+//! ISR and ELR: nobody knows what of its logs reached the disk. A partition without a leader is *robbed* if everybody who
+//! was in its ISR or ELR when it lost its leader has registered like that since, each for an injected error of its own
+//! disk in an earlier life. Then only an operator can say that somebody else's log will do. A seat that was lost in any
+//! other way excuses nothing.
+//!
+//! A failure counts until a later life has registered, however often the life that it befell registers, before it or
+//! after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +19,35 @@ use crate::state::{Fact, Step};
 /// What is known of failed disks and of partitions without a leader.
 #[derive(Debug, Default)]
 pub struct Robbed {
-    /// Whose disk has failed a sync since the broker registered last.
-    failed: BTreeSet<BrokerId>,
+    /// The lives of each broker.
+    lives: BTreeMap<BrokerId, Lives>,
     /// Per partition without a leader: who might have led it and has not been robbed.
     heirs: BTreeMap<TopicPartition, BTreeSet<BrokerId>>,
+}
+
+#[derive(Debug, Default)]
+struct Lives {
+    /// All, in order.
+    incarnations: Vec<u128>,
+    /// The places of those whose disk failed and after which none has registered.
+    failed: BTreeSet<usize>,
+}
+
+impl Lives {
+    fn number(&self, incarnation: u128) -> Option<usize> {
+        self.incarnations.iter().position(|it| *it == incarnation)
+    }
+
+    fn note_failure(&mut self, incarnation: u128) {
+        self.failed.extend(self.number(incarnation));
+    }
+
+    /// A life has registered. Whether an earlier one had left it a disk that had failed.
+    fn note_registration(&mut self, incarnation: u128) -> bool {
+        let Some(this) = self.number(incarnation) else { return false };
+        let later = self.failed.split_off(&this);
+        !std::mem::replace(&mut self.failed, later).is_empty()
+    }
 }
 
 impl Robbed {
@@ -26,8 +55,11 @@ impl Robbed {
     pub fn note(&mut self, step: &Step<'_>) {
         for fact in step.facts {
             match fact {
-                Fact::DiskFailed { broker } => {
-                    self.failed.insert(*broker);
+                Fact::Started { broker, incarnation } => {
+                    self.lives.entry(*broker).or_default().incarnations.push(*incarnation);
+                }
+                Fact::DiskFailed { broker, incarnation } => {
+                    self.lives.entry(*broker).or_default().note_failure(*incarnation);
                 }
                 Fact::Committed { before, command, accepted: true } => {
                     self.note_command(before, command, &step.state.image);
@@ -50,10 +82,11 @@ impl Robbed {
                 self.heirs.insert(key, old.isr.iter().chain(&old.elr).copied().collect());
             }
         }
-        let Command::RegisterBroker { id, clean_for_data, .. } = command else { return };
+        let Command::RegisterBroker { id, incarnation, clean_for_data, .. } = command else { return };
         let epoch = |image: &Image| image.broker(*id).map(|it| it.epoch);
         // The repeated message of a life that has registered already changes nothing.
-        if epoch(before) != epoch(after) && self.failed.remove(id) && !clean_for_data {
+        let registers = epoch(before) != epoch(after);
+        if registers && self.lives.entry(*id).or_default().note_registration(*incarnation) && !clean_for_data {
             for heirs in self.heirs.values_mut() {
                 heirs.remove(id);
             }

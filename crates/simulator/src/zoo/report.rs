@@ -35,6 +35,14 @@ impl Row {
         self.searches.iter().map(|it| it.seeds).max().unwrap_or(0)
     }
 
+    /// The seeds that caught it, in order.
+    #[must_use]
+    pub fn seeds(&self) -> Vec<u64> {
+        let mut seeds: Vec<u64> = self.searches.iter().filter_map(|it| it.catch.as_ref()).map(|it| it.seed).collect();
+        seeds.sort_unstable();
+        seeds
+    }
+
     /// How many searches caught it.
     #[must_use]
     pub fn catches(&self) -> usize {

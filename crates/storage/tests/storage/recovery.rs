@@ -228,3 +228,17 @@ fn recovery_new_log_begins_at_the_given_start() {
     let (log, _) = open(&mut disk, minisr_storage::OpenOptions { start_offset: 7, ..UNCLEAN });
     assert_eq!((log.start_offset(), log.end_offset()), (7, 7));
 }
+
+/// After a clean stop the index of the last segment is on the disk, but nobody synced it. A power loss leaves an entry
+/// whose offset reads as zero: it still looks like an index, and would lead whoever looks for the first record to a later
+/// batch (the simulator found it, seed 3000441).
+#[test]
+fn recovery_after_a_clean_stop_does_not_believe_an_index_that_leads_astray() {
+    let (mut disk, log) = log_of(4);
+    log.close(&mut disk).unwrap();
+    power_loss_in(&mut disk, "00000000000000000000.index", Survives::Hole { from: 0, to: 4 });
+    let (mut log, _) = open(&mut disk, clean());
+    assert_eq!((log.start_offset(), log.end_offset()), (0, 4));
+    assert_eq!(contents(&mut disk, &mut log).first(), Some(&batch(0, 1)));
+    assert_eq!(contents(&mut disk, &mut log).len(), 4);
+}
