@@ -41,9 +41,9 @@ failover *ARGS: build
 sim SEEDS="500" *ARGS:
     cargo run --locked -q -p minisr-simulator --bin minisr-sim -- --seeds {{ SEEDS }} {{ ARGS }}
 
-# plant historical bugs one at a time: which invariant catches each, and after how many seeds (about 5 minutes)
+# plant historical bugs one at a time: which invariant catches each, and after how many seeds (about 20 minutes)
 zoo *ARGS:
-    cargo run --locked -q -p minisr-simulator --features zoo --bin minisr-zoo -- {{ ARGS }}
+    cargo run --profile zoo --locked -q -p minisr-simulator --features zoo --bin minisr-zoo -- {{ ARGS }}
 
 # try every interleaving of three replicas within bounds, up to 1.5 million transitions each (a few minutes; says whether all were tried)
 model *ARGS="--preset all --max 1500000":

@@ -18,6 +18,8 @@ use crate::watchdog::Watchdog;
 
 /// How often a condition of a process is looked at.
 const POLL: Duration = Duration::from_millis(10);
+/// How long a broker may take to stand still: a thread may wait for the disk.
+const STILL_BOUND: Duration = Duration::from_secs(5);
 /// A controlled stop moves leaderships away and flushes; longer than this means that it hangs.
 const STOP_BOUND: Duration = Duration::from_secs(30);
 const KILL_BOUND: Duration = Duration::from_secs(10);
@@ -276,10 +278,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// SIGSTOP: the process stays, silent.
+    /// SIGSTOP: the process stays, silent. Returns when all its threads stand still.
     pub fn pause(&self, id: i32) -> Result<(), ClusterError> {
         self.demand(id, &[BrokerState::Running], "paused")?;
-        self.signal(id, Signal::SIGSTOP)
+        self.signal(id, Signal::SIGSTOP)?;
+        match lock(&self.brokers)[id as usize - 1].identity {
+            Some(identity) => identity.wait_still(STILL_BOUND).map_err(|reason| ClusterError::Signal { id, reason }),
+            None => Ok(()),
+        }
     }
 
     /// SIGCONT after a pause.

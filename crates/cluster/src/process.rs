@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
@@ -78,6 +80,19 @@ impl Identity {
         }
     }
 
+    /// Waits until no thread runs any more after SIGSTOP. The signal is taken by one thread, which stops the others once
+    /// it runs; on a busy machine they go on for milliseconds after `kill` has returned, and answer what comes.
+    pub(crate) fn wait_still(self, bound: Duration) -> Result<(), nix::Error> {
+        let deadline = Instant::now() + bound;
+        while self.life() != Life::Gone && threads(self.pid).any(|state| !matches!(state, 'T' | 't' | 'Z' | 'X')) {
+            if Instant::now() >= deadline {
+                return Err(nix::Error::ETIMEDOUT);
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
     pub(crate) fn usage(self) -> Option<Usage> {
         let stat = Stat::read(self.pid).filter(|stat| stat.start_time == self.start_time)?;
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
@@ -85,6 +100,12 @@ impl Identity {
         let rss_kib: u64 = rss.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0);
         Some(Usage { cpu_us: stat.cpu_ticks * 1_000_000 / CLOCK_TICKS_PER_SECOND, rss_bytes: rss_kib * 1024 })
     }
+}
+
+/// The states of a process's threads.
+fn threads(pid: i32) -> impl Iterator<Item = char> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| Some(Stat::read_file(&task.path().join("stat"))?.state))
 }
 
 struct Stat {
@@ -95,7 +116,11 @@ struct Stat {
 
 impl Stat {
     fn read(pid: i32) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Self::read_file(Path::new(&format!("/proc/{pid}/stat")))
+    }
+
+    fn read_file(path: &Path) -> Option<Self> {
+        let text = fs::read_to_string(path).ok()?;
         // The second field is the program's name in parentheses and may hold anything.
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();

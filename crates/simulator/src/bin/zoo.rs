@@ -29,7 +29,7 @@ struct Arguments {
     /// Seeds after which a search gives up.
     #[arg(long, default_value_t = 20_000)]
     seeds_max: u64,
-    /// Seeds to run without a planted bug, spread over all mixes.
+    /// Seeds of each mix to run without a planted bug.
     #[arg(long, default_value_t = 20_000)]
     clean_seeds: u64,
     /// The first seed of the first search.
@@ -147,12 +147,10 @@ fn tasks(arguments: &Arguments, bugs: &[Bug]) -> Vec<Task> {
         tasks.extend((0..arguments.searches).map(|at| Task::Search(*bug, arguments.start + at * STRIDE)));
     }
     // In pieces, so that all threads are busy to the end.
-    let mixes = Mix::ALL.len() as u64;
-    let each = arguments.clean_seeds.div_ceil(mixes);
     for mix in Mix::ALL {
         let mut from = 0;
-        while from < each {
-            let seeds = (each - from).min(500);
+        while from < arguments.clean_seeds {
+            let seeds = (arguments.clean_seeds - from).min(500);
             tasks.push(Task::Clean(mix, arguments.start + from, seeds));
             from += seeds;
         }
@@ -225,7 +223,7 @@ fn verdict(arguments: &Arguments, rows: &[Row], alarms: &[(Mix, Catch)], began: 
         println!("FALSE ALARM on the clean code, mix {} seed {}: {}: {}", mix.name(), alarm.seed, alarm.by, alarm.what);
     }
     if alarms.is_empty() {
-        println!("the clean code: {} seeds over {} mixes, no alarm", arguments.clean_seeds, Mix::ALL.len());
+        println!("the clean code: {} seeds of each of {} mixes, no alarm", arguments.clean_seeds, Mix::ALL.len());
     }
     if !missed.is_empty() {
         println!("not caught in every search: {}", missed.join(", "));

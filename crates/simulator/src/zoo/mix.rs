@@ -17,11 +17,13 @@ pub enum Mix {
     Handback,
     /// Disks that fail a sync, under flush=commit.
     Disk,
+    /// Leaderships that change so fast that some leaders write nothing, with few records in between.
+    Elections,
 }
 
 impl Mix {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Swarm, Self::Rejoin, Self::Handback, Self::Disk];
+    pub const ALL: [Self; 5] = [Self::Swarm, Self::Rejoin, Self::Handback, Self::Disk, Self::Elections];
 
     /// Name for reports.
     #[must_use]
@@ -31,6 +33,7 @@ impl Mix {
             Self::Rejoin => "rejoin",
             Self::Handback => "handback",
             Self::Disk => "disk",
+            Self::Elections => "elections",
         }
     }
 
@@ -46,6 +49,7 @@ impl Mix {
             Bug::StaleAlterPartition | Bug::RemoveAndReAdd => Self::Rejoin,
             Bug::MetadataSkipped => Self::Handback,
             Bug::AppendAfterError => Self::Disk,
+            Bug::EpochCacheLate => Self::Elections,
             _ => Self::Swarm,
         }
     }
@@ -59,6 +63,13 @@ impl Mix {
             Self::Rejoin => &[("stale-rejoin", 10), ("kill-process", 1)],
             Self::Handback => &[("unheard-handback", 10), ("kill-process", 6)],
             Self::Disk => &[("disk-error", 10), ("kill-process", 1)],
+            Self::Elections => &[
+                ("false-fence", 10),
+                ("preferred-election", 6),
+                ("kill-process", 4),
+                ("cut-one-way", 4),
+                ("controller-change", 1),
+            ],
         };
         plan.rates.weights = weights.iter().copied().collect();
         plan.replication_factor = plan.replication_factor.max(2);
@@ -69,6 +80,11 @@ impl Mix {
             Self::Handback => plan.replication_factor = plan.replication_factor.max(3),
             Self::Rejoin => plan.flush = FlushPolicy::Never,
             Self::Disk => plan.flush = FlushPolicy::Commit,
+            Self::Elections => {
+                plan.replication_factor = plan.replication_factor.max(3);
+                plan.rates.fault_pause_ms = plan.rates.fault_pause_ms.clamp(60, 150);
+                plan.rates.produce_pause_ms = plan.rates.produce_pause_ms.max(150);
+            }
         }
         plan
     }
