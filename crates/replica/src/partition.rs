@@ -222,7 +222,11 @@ impl<D: Disk> Partition<D> {
             self.write_epochs(disk)?;
         }
         if !pieces.is_empty() {
-            let appended = self.log.append(disk, &pieces)?;
+            let appended = self.log.append(disk, &pieces).inspect_err(|_| {
+                // The log has failed for good; what was admitted is not in it.
+                let log = self.replica.log_mut();
+                log.epochs.truncate_suffix(log.cursors.written());
+            })?;
             // Nobody reads from a follower; what was received need not stay in memory.
             self.log.release_tail(appended.end_offset);
             let (follower, log) = self.replica.as_follower().expect("checked by the caller");

@@ -373,7 +373,11 @@ impl Cluster {
         match (purpose, answer) {
             (Purpose::ReplicaFetch { fetcher, correlation, asked }, Some(Response::Fetched(reply))) => {
                 for (partition, epoch) in asked {
-                    let known = self.running(id).image.partition(partition).map(|it| it.leader_epoch);
+                    let run = self.running(id);
+                    // A broker obeys what is about its own registration: a late message of an earlier life may have taken
+                    // its place, and until it has registered anew it stays in the epochs that it knows.
+                    let is_own = run.image.broker(id).is_some_and(|it| it.incarnation == run.incarnation);
+                    let known = run.image.partition(partition).filter(|_| is_own).map(|it| it.leader_epoch);
                     if let Some((asked, known)) = epoch.zip(known) {
                         if asked != known {
                             self.count("answers-of-an-old-epoch", 1);

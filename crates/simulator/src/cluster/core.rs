@@ -40,19 +40,26 @@ impl Cluster {
                 self.network.cut(other, me);
             }
         }
-        let deadline = self.now + self.plan.convergence_ms();
+        let deadline = self.now + self.patience_ms();
         self.run_until(|it| it.now >= deadline || it.core_leads());
         if self.violation.is_none() {
             self.violation = self.core_lags();
         }
         self.write_once_more();
-        let deadline = self.now + self.plan.convergence_ms();
+        let deadline = self.now + self.patience_ms();
         self.run_until(|it| it.now >= deadline || it.unserved().is_none());
         if self.violation.is_none() {
             let dead = self.controller.image.partitions().any(|(_, it)| self.needs_broken(it));
             self.violation = self.unserved().filter(|_| !dead).map(|it| self.core_violation(&it.what));
         }
         self.broken.clear();
+    }
+
+    /// How long a healed cluster may take: what the plan says, and the time to copy the longest log, of which a fetch
+    /// brings at most one segment.
+    pub(super) fn patience_ms(&self) -> u64 {
+        let bytes = self.brokers.values().map(|it| it.disk.bytes_stored()).max().unwrap_or(0);
+        self.plan.convergence_ms() + bytes / self.plan.segment_bytes * 4 * self.plan.delay_max_ms
     }
 
     /// Some brokers that may stay broken: a minority.

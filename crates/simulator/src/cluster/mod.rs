@@ -207,10 +207,10 @@ impl Cluster {
         self.run_until(|it| it.now >= it.plan.safety_ms + START_MS);
         self.heal_core();
         self.heal_rest();
-        let deadline = self.now + self.plan.convergence_ms();
+        let deadline = self.now + self.patience_ms();
         self.run_until(|it| it.now >= deadline || it.is_quiet());
         self.write_once_more();
-        let deadline = self.now + self.plan.convergence_ms();
+        let deadline = self.now + self.patience_ms();
         self.run_until(|it| it.now >= deadline || it.is_quiet());
         self.end();
     }

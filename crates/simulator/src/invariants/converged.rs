@@ -89,7 +89,7 @@ fn unfinished_partition(
 #[cfg(test)]
 mod tests {
     use minisr_logic::metadata::{Command, apply};
-    use minisr_logic::{BrokerId, Offset};
+    use minisr_logic::{BrokerEpoch, BrokerId, Offset};
 
     use super::super::doctor::{Doctored, place};
     use super::*;
@@ -119,6 +119,12 @@ mod tests {
     fn fence(cluster: &mut Doctored, id: i32) {
         let epoch = cluster.state.image.broker(BrokerId(id)).expect("registered").epoch;
         cluster.apply(Command::FenceBroker { id: BrokerId(id), epoch });
+    }
+
+    fn unfence(cluster: &mut Doctored, id: i32) {
+        let epoch = cluster.state.image.broker(BrokerId(id)).expect("registered").epoch;
+        let applied_index = cluster.state.image.version();
+        cluster.apply(Command::UnfenceBroker { id: BrokerId(id), epoch, applied_index });
     }
 
     /// A later life of a broker. The doctored cluster begins with life 1 of each.
@@ -165,10 +171,8 @@ mod tests {
         cluster.check(&mut invariant)?;
         story(&mut cluster, &mut invariant);
         cluster.check(&mut invariant)?;
-        for id in [1, 2].map(BrokerId) {
-            let epoch = cluster.state.image.broker(id).expect("registered").epoch;
-            let applied_index = cluster.state.image.version();
-            cluster.apply(Command::UnfenceBroker { id, epoch, applied_index });
+        for id in [1, 2] {
+            unfence(&mut cluster, id);
             cluster.check(&mut invariant)?;
         }
         let partition = cluster.partition();
@@ -212,6 +216,42 @@ mod tests {
             register(cluster, 3, 1, false);
         })
         .expect("life 2 registered with a disk that had failed, so life 3 could not trust it");
+    }
+
+    /// A clean life that names as the one before it what was registered at first.
+    fn register_with_an_old_name(cluster: &mut Doctored, number: u128, id: i32, previous: BrokerEpoch) {
+        cluster.refuse(Command::RegisterBroker {
+            id: BrokerId(id),
+            incarnation: life(number, id),
+            listeners: Vec::new(),
+            rack: None,
+            clean_for_data: true,
+            previous_broker_epoch: Some(previous),
+        });
+    }
+
+    #[test]
+    fn converged_excuses_a_member_that_never_heard_of_its_last_registration() {
+        both_members_come_back_unclean(|cluster, invariant| {
+            let known = cluster.state.image.broker(BrokerId(1)).expect("registered").epoch;
+            start(cluster, 2, 1);
+            register(cluster, 2, 1, true);
+            unfence(cluster, 1);
+            cluster.check(invariant).expect("nothing wrong yet");
+            fence(cluster, 1);
+            cluster.check(invariant).expect("nothing wrong yet");
+            start(cluster, 3, 1);
+            register_with_an_old_name(cluster, 3, 1, known);
+            register(cluster, 3, 1, false);
+        })
+        .expect("life 3 could not name what life 2 had not heard of");
+        both_members_come_back_unclean(|cluster, _| {
+            start(cluster, 2, 1);
+            start(cluster, 3, 1);
+            register_with_an_old_name(cluster, 3, 1, BrokerEpoch(-1));
+            register(cluster, 3, 1, false);
+        })
+        .expect_err("what was registered last is not the life before");
     }
 
     #[test]

@@ -125,6 +125,13 @@ impl Doctored {
         self.facts.push(Fact::Committed { before, command, accepted: true });
     }
 
+    /// Commits a command that changes nothing, because it is refused.
+    pub fn refuse(&mut self, command: Command) {
+        let before = self.state.image.clone();
+        apply(&mut self.state.image, before.version() + 1, command.clone()).expect_err("refused");
+        self.facts.push(Fact::Committed { before, command, accepted: false });
+    }
+
     /// The leader drops members.
     pub fn shrink_isr(&mut self, members: &[i32]) {
         let life = |id: i32| self.state.image.broker(BrokerId(id)).expect("registered").epoch;

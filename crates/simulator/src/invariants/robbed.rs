@@ -1,10 +1,12 @@
-//! Which partitions nobody may lead because failed syncs took the trusted log of everyone who might have.
+//! Which partitions nobody may lead because everyone who might have lost its trusted log to a failed sync, or its name.
 //!
 //! A broker whose disk failed a sync registers its next life as not clean for data and with that gives up its seats in
 //! ISR and ELR: nobody knows what of its logs reached the disk. A partition without a leader is *robbed* if everybody who
 //! was in its ISR or ELR when it lost its leader has registered like that since, each for an injected error of its own
 //! disk in an earlier life. Then only an operator can say that somebody else's log will do. A seat that was lost in any
-//! other way excuses nothing.
+//! other way excuses nothing, but for one: the life before was registered a second time and killed before it heard of
+//! that. A broker names its last life by the epoch that it was given, so the next one names a wrong one, is refused with
+//! its clean logs, and has to say that they are not. That costs a seat, never a record.
 //!
 //! A failure counts until a later life has registered, however often the life that it befell registers, before it or
 //! after it.
@@ -64,6 +66,7 @@ impl Robbed {
                 Fact::Committed { before, command, accepted: true } => {
                     self.note_command(before, command, &step.state.image);
                 }
+                Fact::Committed { before, command, accepted: false } => self.note_refusal(before, command),
                 _ => {}
             }
         }
@@ -73,6 +76,17 @@ impl Robbed {
     #[must_use]
     pub fn is_robbed(&self, partition: TopicPartition) -> bool {
         self.heirs.get(&partition).is_some_and(BTreeSet::is_empty)
+    }
+
+    /// A clean life may have been refused because the one before did not know its own last registration.
+    fn note_refusal(&mut self, before: &Image, command: &Command) {
+        let Command::RegisterBroker { id, incarnation, clean_for_data: true, .. } = command else { return };
+        let Some(registered) = before.broker(*id).map(|it| it.incarnation) else { return };
+        let lives = self.lives.entry(*id).or_default();
+        let (last, this) = (lives.number(registered), lives.number(*incarnation));
+        if last.is_some() && last.map(|last| last + 1) == this {
+            lives.note_failure(registered);
+        }
     }
 
     fn note_command(&mut self, before: &Image, command: &Command, after: &Image) {
