@@ -191,7 +191,7 @@ async fn frozen_broker_is_fenced_at_the_end_of_its_session_and_comes_back() {
     let cluster = start(3, &short).await;
     let controller = controller(&cluster).await;
     let frozen = others(&cluster, controller)[0];
-    cluster.pause(frozen).expect("paused");
+    cluster.pause(frozen).await.expect("paused");
     let admin = admin_at(&cluster, controller).await;
     eventually("the frozen broker is fenced", async || {
         admin.metadata().await.is_ok_and(|view| !view.brokers.contains_key(&frozen))

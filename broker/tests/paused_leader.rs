@@ -68,7 +68,7 @@ async fn paused_leader_is_replaced_within_its_session_and_its_late_writes_are_fe
     let version = send(&connection, 1, &answers_in);
     assert_eq!(code(answers.recv().await.expect("an answer"), version), ErrorCode::NONE);
 
-    cluster.pause(frozen).expect("paused");
+    cluster.pause(frozen).await.expect("paused");
     // They wait in the sockets of the frozen process.
     for value in 0..LATE_WRITES {
         send(&connection, 1_000 + value, &answers_in);

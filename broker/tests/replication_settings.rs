@@ -62,7 +62,7 @@ async fn settings_of_topics_and_sessions_are_in_force() {
     let view = admin.metadata().await.expect("answered");
     let leaders = [led(&view, "strict"), led(&view, "lenient")];
     let silent = (1..=3).find(|id| !leaders.contains(id)).expect("one that leads nothing");
-    cluster.pause(silent).expect("paused");
+    cluster.pause(silent).await.expect("paused");
     let paused_at = std::time::Instant::now();
     eventually("the session ends", async || {
         let view = admin.topic("strict").await;

@@ -99,7 +99,7 @@ impl<'a> Injector<'a> {
             at_us = at_us.min(self.recorder.event(name, number, Some(*victim), None, detail));
             match kind {
                 FaultKind::Kill | FaultKind::Wipe => self.cluster.kill(*victim)?,
-                FaultKind::Pause => self.cluster.pause(*victim)?,
+                FaultKind::Pause => self.cluster.pause(*victim).await?,
                 FaultKind::Stop => self.cluster.stop(*victim).await?,
             }
         }

@@ -82,7 +82,7 @@ async fn lag_of_a_paused_and_of_a_killed_follower_is_told_with_its_reason() {
     let mut story = Story::start(&[]).await;
     let follower = story.a_follower().await;
 
-    story.cluster.pause(follower).expect("paused");
+    story.cluster.pause(follower).await.expect("paused");
     story.until("isr_shrink", &format!(": {follower} stuck")).await;
     story.until("replica_stuck", &format!("{follower} stuck")).await;
     story.cluster.resume(follower).expect("resumed");

@@ -113,7 +113,7 @@ async fn round(args: &DurabilityArgs, scene: &Scene, replicas: &[i32], victims: 
     let frozen: Vec<i32> =
         replicas.iter().copied().filter(|id| Some(*id) != leader && !set_aside.contains(id)).collect();
     for id in &frozen {
-        scene.cluster.pause(*id)?;
+        scene.cluster.pause(*id).await?;
     }
     tokio::time::sleep(Duration::from_millis(args.freeze_ms)).await;
     for id in &victims {

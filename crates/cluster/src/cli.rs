@@ -202,7 +202,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Pause { broker } => each(dir, broker, async |cluster, id| cluster.pause(id)).await,
+        Command::Pause { broker } => each(dir, broker, async |cluster, id| cluster.pause(id).await).await,
         Command::Resume { broker } => each(dir, broker, async |cluster, id| cluster.resume(id)).await,
         Command::Wipe { broker } => each(dir, broker, async |cluster, id| cluster.wipe(id)).await,
         Command::ElectLeaders(asked) => elect::run(&Cluster::open(dir)?, &asked).await,

@@ -279,11 +279,14 @@ impl Cluster {
     }
 
     /// SIGSTOP: the process stays, silent. Returns when all its threads stand still.
-    pub fn pause(&self, id: i32) -> Result<(), ClusterError> {
+    pub async fn pause(&self, id: i32) -> Result<(), ClusterError> {
         self.demand(id, &[BrokerState::Running], "paused")?;
         self.signal(id, Signal::SIGSTOP)?;
-        match lock(&self.brokers)[id as usize - 1].identity {
-            Some(identity) => identity.wait_still(STILL_BOUND).map_err(|reason| ClusterError::Signal { id, reason }),
+        let identity = lock(&self.brokers)[id as usize - 1].identity;
+        match identity {
+            Some(identity) => {
+                identity.wait_still(STILL_BOUND).await.map_err(|reason| ClusterError::Signal { id, reason })
+            }
             None => Ok(()),
         }
     }

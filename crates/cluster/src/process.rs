@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
@@ -82,13 +81,13 @@ impl Identity {
 
     /// Waits until no thread runs any more after SIGSTOP. The signal is taken by one thread, which stops the others once
     /// it runs; on a busy machine they go on for milliseconds after `kill` has returned, and answer what comes.
-    pub(crate) fn wait_still(self, bound: Duration) -> Result<(), nix::Error> {
+    pub(crate) async fn wait_still(self, bound: Duration) -> Result<(), nix::Error> {
         let deadline = Instant::now() + bound;
         while self.life() != Life::Gone && threads(self.pid).any(|state| !matches!(state, 'T' | 't' | 'Z' | 'X')) {
             if Instant::now() >= deadline {
                 return Err(nix::Error::ETIMEDOUT);
             }
-            thread::sleep(Duration::from_micros(200));
+            tokio::time::sleep(Duration::from_micros(200)).await;
         }
         Ok(())
     }

@@ -68,9 +68,9 @@ async fn cluster_kill_and_restart_keeps_ports_and_data() {
 async fn cluster_pause_resume_stop_are_told_apart() {
     let tools = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(options(script(tools.path(), FAITHFUL), 2)).await.unwrap();
-    cluster.pause(1).unwrap();
+    cluster.pause(1).await.unwrap();
     eventually("the pause", || cluster.state(1).unwrap() == BrokerState::Paused).await;
-    assert!(matches!(cluster.pause(1), Err(ClusterError::WrongState { .. })));
+    assert!(matches!(cluster.pause(1).await, Err(ClusterError::WrongState { .. })));
     cluster.resume(1).unwrap();
     eventually("the resumption", || cluster.state(1).unwrap() == BrokerState::Running).await;
     cluster.stop(1).await.unwrap();

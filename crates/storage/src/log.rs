@@ -224,6 +224,7 @@ impl<D: Disk> Log<D> {
     /// When the bytes are not whole batches, leave a gap, or lower the leader epoch.
     pub fn append(&mut self, disk: &mut D, batches: &[Bytes]) -> Result<Appended, Poisoned> {
         self.poison.check()?;
+        self.settle_cut(disk)?;
         let first_offset = self.end;
         let (mut max_timestamp, mut bytes_written) = (-1, 0);
         let mut run = Run::default();
@@ -273,6 +274,21 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// Syncs the active segment here and now if it was, or may have been, cut since its last sync: before anything is put
+    /// behind the cut, in it or in a segment of its own. A power loss could bring some of its old bytes back, whole and
+    /// sound, and where they end at the very place at which newer ones begin the two would pass for one log: an older one
+    /// below, a newer one above, without a gap and with epochs that rise.
+    fn settle_cut(&mut self, disk: &mut D) -> Result<(), Poisoned> {
+        let active = self.segments.back_mut().expect("a log has an active segment");
+        if active.cut_unsynced {
+            let handle = disk.sync_handle(active.file.as_ref().expect("the active segment is open"));
+            let synced = disk.sync(&handle);
+            self.poison.guard(SYNC, synced)?;
+            active.cut_unsynced = false;
+        }
+        Ok(())
+    }
+
     /// Whether the active segment, with `pending` bytes about to be written, cannot take this batch.
     fn must_roll(&self, header: &BatchHeader, pending: u64) -> bool {
         let active = self.segments.back().expect("a log has an active segment");
@@ -289,22 +305,12 @@ impl<D: Disk> Log<D> {
 
     /// Seals the active segment and starts a new one at the end offset. Does nothing when the active segment is
     /// empty. The sealed one is synced by the next [`Log::sync_round`] or [`Log::sync_rolled`].
-    ///
-    /// Only a segment that was cut since its last sync is synced here and now. A power loss could bring its old bytes
-    /// back, whole and sound, and where they end at the very offset at which the new segment begins the two would pass
-    /// for one log: an older one below, a newer one above.
     pub fn roll(&mut self, disk: &mut D) -> Result<(), Poisoned> {
         self.poison.check()?;
-        let active = self.segments.back_mut().expect("a log has an active segment");
-        if active.len == 0 {
+        if self.segments.back().is_some_and(|active| active.len == 0) {
             return Ok(());
         }
-        if active.cut_unsynced {
-            let handle = disk.sync_handle(active.file.as_ref().expect("the active segment is open"));
-            let synced = disk.sync(&handle);
-            self.poison.guard(SYNC, synced)?;
-            active.cut_unsynced = false;
-        }
+        self.settle_cut(disk)?;
         let created = Segment::create(disk, &self.directory, self.end);
         let created = self.poison.guard(CREATING_A_SEGMENT, created)?;
         self.segments.push_back(created);

@@ -119,7 +119,7 @@ async fn endure(
     };
     let stick = async {
         tokio::time::sleep(STUCK_AFTER).await;
-        cluster.pause(STUCK)?;
+        cluster.pause(STUCK).await?;
         anyhow::Ok(())
     };
     let played = tokio::try_join!(

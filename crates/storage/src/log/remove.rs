@@ -23,9 +23,8 @@ impl<D: Disk> Log<D> {
     /// its start.
     ///
     /// The removal of whole segments is made durable here, since a later segment that came back after a power loss
-    /// might continue newly appended data without a visible seam. The cut inside a segment becomes durable with the
-    /// next sync round, or before the segment is sealed ([`Log::roll`]): should the old bytes come back before, so does
-    /// an older state of the log, and a mixture fails its CRC.
+    /// might continue newly appended data without a visible seam. The cut inside a segment becomes durable
+    /// before anything is appended again: batches of equal size would meet without a seam too.
     pub fn truncate_to(&mut self, disk: &mut D, offset: i64) -> Result<i64, Poisoned> {
         self.poison.check()?;
         if offset >= self.end {

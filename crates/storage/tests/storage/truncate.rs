@@ -2,6 +2,7 @@
 
 use crate::vocabulary::*;
 use minisr_storage::disk::memory::{Survives, Unsynced};
+use minisr_storage::{BatchHeader, Log, MemoryDisk};
 use std::path::Path;
 
 #[test]
@@ -27,7 +28,7 @@ fn truncate_inside_a_batch_removes_the_whole_batch() {
 
 #[test]
 fn truncate_restores_epoch_and_largest_timestamp() {
-    let mut disk = minisr_storage::MemoryDisk::new();
+    let mut disk = MemoryDisk::new();
     let (mut log, _) = open(&mut disk, UNCLEAN);
     for offset in 0..30 {
         let epoch = 1 + (offset / 5) as i32;
@@ -141,16 +142,20 @@ fn truncate_then_kill_then_roll_then_sync_keeps_the_synced_segment() {
     assert_eq!((log.end_offset(), recovered.cut), (5, None));
 }
 
-/// Before the cut a segment ended at offset 4; after it the log grows again and rolls at the same offset. What the
-/// power loss takes is the cut and all that was written into the cut segment since; the new segment was written back in
-/// time. The old bytes below and the new segment above meet without a gap and with epochs that rise, so nothing could
-/// tell that they are two logs: the simulator found it (mix `disk`, seed 712).
+/// The epochs of all batches.
+fn epochs(disk: &mut MemoryDisk, log: &mut Log<MemoryDisk>) -> Vec<i32> {
+    let contents = contents(disk, log);
+    contents.iter().map(|batch| BatchHeader::parse(batch).expect("a batch").leader_epoch).collect()
+}
+
+/// Offsets 2 and 3 are cut off, and written again in epoch 2 with batches of the same size. Were the cut not on the disk
+/// before, a power loss could bring offset 2 of epoch 1 back and keep offset 3 of epoch 2: sound batches without a gap
+/// and with epochs that rise, so that nothing could tell that they are two logs. The simulator found it (mix `disk`,
+/// seed 5743), and before it the same at the border of two segments (seed 712).
 #[test]
-fn truncate_power_loss_does_not_put_a_new_segment_on_top_of_the_old_log() {
-    for killed in [false, true] {
+fn truncate_is_durable_before_anything_is_appended_again() {
+    for (killed, rolls) in [(false, false), (true, false), (false, true), (true, true)] {
         let (mut disk, mut log) = log_of(4);
-        log.roll(&mut disk).unwrap();
-        append(&mut disk, &mut log, 2, 1);
         log.sync(&mut disk).unwrap();
         log.truncate_to(&mut disk, 2).unwrap();
         if killed {
@@ -159,17 +164,15 @@ fn truncate_power_loss_does_not_put_a_new_segment_on_top_of_the_old_log() {
             (log, _) = open(&mut disk, unclean(2));
         }
         append(&mut disk, &mut log, 2, 2);
-        log.roll(&mut disk).unwrap();
-        append(&mut disk, &mut log, 2, 2);
+        if rolls {
+            log.roll(&mut disk).unwrap();
+            append(&mut disk, &mut log, 2, 2);
+        }
         disk.crash(&mut |unsynced| match unsynced {
             Unsynced::File { path, .. } if path.ends_with("00000000000000000000.log") => Survives::Nothing,
             _ => Survives::Everything,
         });
         let (mut log, _) = open(&mut disk, unclean(2));
-        let epochs: Vec<i32> = contents(&mut disk, &mut log)
-            .iter()
-            .map(|batch| minisr_storage::BatchHeader::parse(batch).expect("a batch").leader_epoch)
-            .collect();
-        assert_eq!(epochs, [1, 1, 2, 2, 2, 2], "killed: {killed}");
+        assert_eq!(epochs(&mut disk, &mut log), [1, 1], "killed: {killed}, rolls: {rolls}");
     }
 }
