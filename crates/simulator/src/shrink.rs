@@ -1,12 +1,12 @@
 //! Makes a failing schedule small: takes events out as long as the same invariant is still violated.
 //!
 //! Delta debugging (Zeller and Hildebrandt), class by class: first faults, then messages, then what clients do, and
-//! again until nothing more can go ([`take_out`]). Then two writes become one, and the plan and the details of what is
-//! left are made plain, where that keeps the failure ([`plainer`]).
+//! again until nothing more can go (`take_out`). Then two writes become one, and the plan and the details of what is
+//! left are made plain, where that keeps the failure (`plainer`).
 //!
 //! Some failures hang on a coincidence of delays that every event taken out disturbs, so that a long list is left of
 //! which hardly anything matters. Where more than [`STORY_EVENTS`] are left, a part is taken out at random and the
-//! ordinary delays are drawn anew, until the coincidence comes about with fewer events ([`other_dice`]).
+//! ordinary delays are drawn anew, until the coincidence comes about with fewer events (`other_dice`).
 //!
 //! Whatever is tried counts only if it violates the same invariant as the schedule at the beginning.
 
