@@ -140,16 +140,20 @@ mod tests {
         cluster.facts.push(Fact::DiskFailed { broker: BrokerId(id), incarnation: life(number, id) });
     }
 
-    fn register(cluster: &mut Doctored, number: u128, id: i32, clean_for_data: bool) {
-        let previous = cluster.state.image.broker(BrokerId(id)).expect("registered").epoch;
-        cluster.apply(Command::RegisterBroker {
+    fn registration(number: u128, id: i32, clean_for_data: bool, previous: BrokerEpoch) -> Command {
+        Command::RegisterBroker {
             id: BrokerId(id),
             incarnation: life(number, id),
             listeners: Vec::new(),
             rack: None,
             clean_for_data,
             previous_broker_epoch: Some(previous),
-        });
+        }
+    }
+
+    fn register(cluster: &mut Doctored, number: u128, id: i32, clean_for_data: bool) {
+        let previous = cluster.state.image.broker(BrokerId(id)).expect("registered").epoch;
+        cluster.apply(registration(number, id, clean_for_data, previous));
     }
 
     /// 3 falls behind; then 1 and 2 are gone and come back as not clean, and everybody is active again. What befalls
@@ -218,18 +222,6 @@ mod tests {
         .expect("life 2 registered with a disk that had failed, so life 3 could not trust it");
     }
 
-    /// A clean life that names as the one before it what was registered at first.
-    fn register_with_an_old_name(cluster: &mut Doctored, number: u128, id: i32, previous: BrokerEpoch) {
-        cluster.refuse(Command::RegisterBroker {
-            id: BrokerId(id),
-            incarnation: life(number, id),
-            listeners: Vec::new(),
-            rack: None,
-            clean_for_data: true,
-            previous_broker_epoch: Some(previous),
-        });
-    }
-
     #[test]
     fn converged_excuses_a_member_that_never_heard_of_its_last_registration() {
         both_members_come_back_unclean(|cluster, invariant| {
@@ -241,14 +233,14 @@ mod tests {
             fence(cluster, 1);
             cluster.check(invariant).expect("nothing wrong yet");
             start(cluster, 3, 1);
-            register_with_an_old_name(cluster, 3, 1, known);
+            cluster.refuse(registration(3, 1, true, known));
             register(cluster, 3, 1, false);
         })
         .expect("life 3 could not name what life 2 had not heard of");
         both_members_come_back_unclean(|cluster, _| {
             start(cluster, 2, 1);
             start(cluster, 3, 1);
-            register_with_an_old_name(cluster, 3, 1, BrokerEpoch(-1));
+            cluster.refuse(registration(3, 1, true, BrokerEpoch(-1)));
             register(cluster, 3, 1, false);
         })
         .expect_err("what was registered last is not the life before");

@@ -1,8 +1,5 @@
 //! 20: a replica's leader-epoch cache rises strictly in epoch and start, ends within the log, and says of every batch
 //! in the log which epoch it is of. (What a rebuild may lose are epochs without records.)
-//!
-//! Excused is a replica whose log failed, until its broker starts again: it had assigned an epoch to a batch that it then
-//! could not write, and answers nobody any more.
 
 use minisr_logic::{Epoch, Offset};
 
@@ -23,7 +20,7 @@ impl Invariant for EpochsAscend {
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
-        for (place, ..) in step.views().filter(|(place, ..)| !step.state.replicas[place].failed) {
+        for (place, ..) in step.views() {
             let replica = &step.state.replicas[&place];
             check(replica).map_err(|what| format!("{place:?}: {what}: {:?}", replica.bookkeeping.epochs))?;
         }
@@ -74,14 +71,6 @@ mod tests {
         must_ring(EpochsAscend, |cluster| with(cluster, &[(0, 0), (3, 3), (3, 4)]));
         must_ring(EpochsAscend, |cluster| with(cluster, &[(0, 0), (3, 3), (4, 3)]));
         must_ring(EpochsAscend, |cluster| with(cluster, &[(0, 0), (3, 3), (4, 5)]));
-    }
-
-    #[test]
-    fn epochs_ascend_excuses_a_replica_whose_log_failed() {
-        must_pass(EpochsAscend, |cluster| {
-            with(cluster, &[(0, 0), (3, 3), (4, 5)]);
-            cluster.replica(2).failed = true;
-        });
     }
 
     #[test]
