@@ -189,7 +189,7 @@ impl Reply {
     fn encode(self, context: &Context, fetched: FetchReply) -> Result<Frame, Closed> {
         let image = context.image();
         let version = self.head.api_version;
-        let mut answers = fetched.partitions.into_iter();
+        let mut answers = fetched.partitions.into_iter().peekable();
         let mut leaders = Vec::new();
         let mut records = Vec::new();
         let mut response = FetchResponse::default();
@@ -199,8 +199,8 @@ impl Reply {
                 let (answer, pieces) = match decided {
                     Decided::Refused(code) => (refused_partition(index, code), Vec::new()),
                     Decided::ByShard(key) => {
-                        let answer = answers.next().expect("the shard answers every partition it was asked for");
-                        assert_eq!(answer.partition, key, "the shard answers in the order it was asked");
+                        // Where nothing is new a replica may be told nothing.
+                        let Some(answer) = answers.next_if(|answer| answer.partition == key) else { continue };
                         match answer.result {
                             Ok(mut fetched) => {
                                 let pieces = std::mem::take(&mut fetched.records);
@@ -216,6 +216,9 @@ impl Reply {
                 partitions.push(answer);
                 records.push(pieces);
             }
+            if partitions.is_empty() {
+                continue;
+            }
             response.responses.push(
                 FetchableTopicResponse::default()
                     .with_topic(topic.name)
@@ -223,6 +226,7 @@ impl Reply {
                     .with_partitions(partitions),
             );
         }
+        assert!(answers.next().is_none(), "the shard answers what it was asked, in that order");
         if version >= 16 {
             response.node_endpoints = endpoints(&image, &mut leaders, self.listener);
         }
@@ -239,6 +243,7 @@ fn question(key: TopicPartition, asked: &AskedPartition) -> FetchPartition {
         last_fetched_epoch: (asked.last_fetched_epoch >= 0).then_some(Epoch(asked.last_fetched_epoch)),
         log_start: (asked.log_start_offset >= 0).then_some(Offset(asked.log_start_offset)),
         flushed: flushed.and_then(|bytes| Some(Offset(i64::from_be_bytes(bytes[..].try_into().ok()?)))),
+        high_watermark: (asked.high_watermark != i64::MAX).then_some(Offset(asked.high_watermark)),
         max_bytes: usize::try_from(asked.partition_max_bytes).unwrap_or(0),
     }
 }

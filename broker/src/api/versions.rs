@@ -26,7 +26,7 @@ const fn served(api: ApiKey, min: i16, max: i16) -> Served {
 /// Everything that is served, in order of API key.
 pub const SERVED: &[Served] = &[
     Served { api: ApiKey::Produce, offered_min: 0, min: 3, max: 11 },
-    served(ApiKey::Fetch, 4, 16),
+    served(ApiKey::Fetch, 4, 18),
     served(ApiKey::ListOffsets, 1, 8),
     served(ApiKey::Metadata, 0, 12),
     served(ApiKey::ApiVersions, 0, 4),

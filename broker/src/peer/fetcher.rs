@@ -14,7 +14,7 @@ use minisr_client::connection::{Connection, ConnectionConfig};
 use minisr_client::transport::tls::broker_server_name;
 use minisr_client::transport::{Address, Dialer};
 use minisr_logic::metadata::Image;
-use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Offset, TopicId};
+use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Offset, TopicId, TopicPartition};
 use minisr_replica::{
     EpochEnd, Event, FetchError, FetchPartition, FetchReply, FetchRequest, Fetched, FetchedPartition, FetcherId, Reader,
 };
@@ -32,8 +32,9 @@ use crate::config::{Protocol, Settings};
 use crate::control_handle::ControlHandle;
 use crate::shard::{Peers, SendFetch, ShardHandle};
 
-/// The version of Fetch that replicas speak: it carries the replica's broker epoch, and topics by id.
-const FETCH_VERSION: i16 = 16;
+/// The version of Fetch that replicas speak: it carries the replica's broker epoch, topics by id, and the high
+/// watermark that the replica knows.
+const FETCH_VERSION: i16 = 18;
 
 /// Everything the shard asks of other brokers.
 #[derive(Debug)]
@@ -221,6 +222,7 @@ fn asked(partition: &FetchPartition) -> AskedPartition {
         .with_fetch_offset(partition.fetch_offset.0)
         .with_last_fetched_epoch(partition.last_fetched_epoch.map_or(-1, |epoch| epoch.0))
         .with_log_start_offset(partition.log_start.map_or(-1, |offset| offset.0))
+        .with_high_watermark(partition.high_watermark.map_or(i64::MAX, |offset| offset.0))
         .with_partition_max_bytes(i32_of(partition.max_bytes));
     match partition.flushed {
         Some(flushed) => {
@@ -237,15 +239,15 @@ fn reply(fetch: &FetchRequest, response: FetchResponse) -> Result<FetchReply, Fe
         let id = TopicId(topic.topic_id.as_u128());
         topic.partitions.into_iter().map(move |partition| (id, partition))
     });
-    let mut partitions = Vec::with_capacity(fetch.partitions.len());
+    let mut partitions = Vec::new();
+    // In the order asked, without those that would say nothing.
+    let mut questions = fetch.partitions.iter();
     for (topic, answer) in answers {
-        let asked = fetch.partitions.get(partitions.len()).ok_or(FetchFailure::Mismatch)?;
-        if (asked.partition.topic, asked.partition.partition) != (topic, answer.partition_index) {
-            return Err(FetchFailure::Mismatch);
-        }
-        partitions.push(FetchedPartition { partition: asked.partition, result: fetched(asked, answer) });
+        let key = TopicPartition { topic, partition: answer.partition_index };
+        let asked = questions.find(|asked| asked.partition == key).ok_or(FetchFailure::Mismatch)?;
+        partitions.push(FetchedPartition { partition: key, result: fetched(asked, answer) });
     }
-    if partitions.len() == fetch.partitions.len() { Ok(FetchReply { partitions }) } else { Err(FetchFailure::Mismatch) }
+    Ok(FetchReply { partitions })
 }
 
 fn fetched(asked: &FetchPartition, answer: PartitionData) -> Result<Fetched, FetchError> {

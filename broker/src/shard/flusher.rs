@@ -2,7 +2,7 @@
 //!
 //! `minisr_replica` decides which files a round holds and keeps one round outstanding at a time, so everything that is
 //! written while a round runs shares the next one (group commit). This thread only calls `fdatasync`; the data thread
-//! never waits for the disk.
+//! waits for none of them.
 
 use std::cell::Cell;
 use std::io;

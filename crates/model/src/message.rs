@@ -91,7 +91,8 @@ impl fmt::Display for Message {
             }
             Self::Fetched { to, fetcher, reply, .. } => {
                 write!(f, "answer of {} to {to:?}: ", fetcher.leader)?;
-                match &reply.partitions[0].result {
+                let Some(answer) = reply.partitions.first() else { return write!(f, "nothing new") };
+                match &answer.result {
                     Ok(fetched) => match fetched.diverging {
                         Some(end) => write!(f, "diverges, epoch {} ends at {}", end.epoch, end.end_offset),
                         None => {

@@ -271,7 +271,8 @@ impl World {
         let is_refused = outputs.iter().any(|output| match output {
             Output::Fetched { ticket: answered, reply } if *answered == ticket => {
                 use minisr_replica::FetchError::OffsetOutOfRange;
-                matches!(&reply.partitions[0].result, Err(error) if !matches!(error, OffsetOutOfRange { .. }))
+                let answer = reply.partitions.first().map(|answer| &answer.result);
+                matches!(answer, Some(Err(error)) if !matches!(error, OffsetOutOfRange { .. }))
             }
             _ => false,
         });

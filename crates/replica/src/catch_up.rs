@@ -80,6 +80,7 @@ mod tests {
             fetch_offset: Offset(0),
             last_fetched_epoch: None,
             log_start: Offset(0),
+            high_watermark: Offset(0),
             flushed: Offset(0),
         };
         fetchers.tick(now, config);

@@ -31,6 +31,10 @@ impl<D: Disk> Shard<D> {
             if !is_open && is_throttled(partition) {
                 return None;
             }
+            // What it got would have to wait for the disk, and every other partition with it. A sync is under way.
+            if partition.log.has_unsettled_cut() {
+                return None;
+            }
             partition.position()
         };
         while let Some(next) = fetchers.next_fetch(now, config, &mut position) {
@@ -56,6 +60,7 @@ impl<D: Disk> Shard<D> {
                         fetch_offset: position.fetch_offset,
                         last_fetched_epoch: position.last_fetched_epoch,
                         log_start: Some(position.log_start),
+                        high_watermark: Some(position.high_watermark),
                         flushed: (config.flush == FlushPolicy::Commit).then_some(position.flushed),
                         max_bytes: config.replica_fetch_max_bytes.min(share),
                     })
@@ -80,14 +85,11 @@ impl<D: Disk> Shard<D> {
             }
             return;
         };
-        for (at, answer) in reply.partitions.iter().enumerate() {
+        // Answers come in the order asked, without those that would say nothing.
+        let mut questions = in_flight.asked.iter();
+        for answer in &reply.partitions {
             let key = answer.partition;
-            // Answers come in the order asked; a leader of another make may not keep it.
-            let same_place = in_flight.asked.get(at).filter(|(asked, _)| *asked == key);
-            let Some((_, asked)) = same_place.or_else(|| in_flight.asked.iter().find(|(asked, _)| *asked == key))
-            else {
-                continue;
-            };
+            let Some((_, asked)) = questions.find(|(asked, _)| *asked == key) else { break };
             if !self.is_current(key, fetcher, asked) {
                 continue;
             }
@@ -96,7 +98,6 @@ impl<D: Disk> Shard<D> {
                 Err(error) => self.on_fetch_error(now, key, *error, disk, outputs),
             }
         }
-        // A partition that was left out of the answer is asked for again with the next fetch.
         let haul = self.haul(&in_flight, reply);
         self.fetchers.took_in(now, fetcher, in_flight.sent_at, haul, &self.config);
     }
@@ -104,11 +105,12 @@ impl<D: Disk> Shard<D> {
     /// What an answer brought, now that it has been taken in.
     fn haul(&self, in_flight: &InFlight, reply: &FetchReply) -> Haul {
         let mut haul = Haul::default();
+        let mut questions = in_flight.asked.iter();
         let answers = reply.partitions.iter().filter_map(|it| Some((it.partition, it.result.as_ref().ok()?)));
         for (key, fetched) in answers {
             let Some(partition) = self.partitions.get(&key) else { continue };
             let end = partition.replica.log().cursors.written();
-            let asked = in_flight.asked.iter().find(|(asked, _)| *asked == key).map(|(_, at)| at.fetch_offset);
+            let asked = questions.find(|(asked, _)| *asked == key).map(|(_, at)| at.fetch_offset);
             haul.bytes += fetched.records.iter().map(bytes::Bytes::len).sum::<usize>();
             haul.records += asked.map_or(0, |asked| end.0.saturating_sub(asked.0).max(0));
             haul.lacks += fetched.high_watermark.0.saturating_sub(end.0).max(0);

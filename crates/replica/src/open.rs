@@ -190,7 +190,8 @@ impl<D: Disk> Shard<D> {
                 if end < known.high_watermark {
                     rot = Some(format!("{name} ends at {end}, below its high watermark {}", known.high_watermark));
                 }
-                if self.config.flush == FlushPolicy::Commit && end > partition.log.flushed_offset() {
+                let unflushed = end > partition.log.flushed_offset();
+                if partition.log.has_unsettled_cut() || (self.config.flush == FlushPolicy::Commit && unflushed) {
                     self.flusher.request(key, Extent::All);
                 }
                 self.partitions.insert(key, partition);

@@ -119,11 +119,13 @@ impl<D: Disk> Shard<D> {
         };
         let Some(partition) = self.partitions.get_mut(&entry.partition) else { return };
         let Some((leader, log)) = partition.replica.as_leader() else { return };
-        leader.follower_fetched(now, log, id, fetch_offset.min(log.cursors.written()), entry.flushed);
+        let is_news = leader.follower_fetched(now, log, id, fetch_offset.min(log.cursors.written()), entry.flushed);
         if let Some(log_start) = entry.log_start {
             leader.follower_begins_at(id, log_start);
         }
-        self.touched.insert(entry.partition);
+        if is_news {
+            self.touched.insert(entry.partition);
+        }
     }
 
     /// What this partition has for this reader, or why nothing. Changes nothing.
@@ -144,7 +146,7 @@ impl<D: Disk> Shard<D> {
                     FollowerRefusal::NotReplica => FetchError::NotReplica,
                     FollowerRefusal::StaleBrokerEpoch => FetchError::StaleBrokerEpoch,
                 })?;
-                (log_end, leader.owed_high_watermark(id, log))
+                (log_end, leader.owed_high_watermark(id, log, entry.fetch_offset, entry.high_watermark))
             }
             Reader::Consumer { isolation: Isolation::ReadUncommitted } => {
                 (log.cursors.high_watermark(), OwedHighWatermark::Nothing)
@@ -235,7 +237,7 @@ impl<D: Disk> Shard<D> {
         let mut empty = true;
         let mut partitions = Vec::with_capacity(request.partitions.len());
         for entry in &request.partitions {
-            let result = self.read_one(request, entry, left, empty, disk, outputs);
+            let Some(result) = self.read_one(request, entry, left, empty, disk, outputs).transpose() else { continue };
             if let Ok(fetched) = &result {
                 let size = fetched.records.iter().map(bytes::Bytes::len).sum::<usize>();
                 empty &= size == 0;
@@ -246,6 +248,7 @@ impl<D: Disk> Shard<D> {
         FetchReply { partitions }
     }
 
+    /// `None` when a replica would learn nothing from it.
     fn read_one(
         &mut self,
         request: &FetchRequest,
@@ -254,7 +257,7 @@ impl<D: Disk> Shard<D> {
         at_least_one: bool,
         disk: &mut D,
         outputs: &mut Vec<Output>,
-    ) -> Result<Fetched, FetchError> {
+    ) -> Result<Option<Fetched>, FetchError> {
         let reader = request.reader;
         let readable = self.readable(Asker::from(request), entry)?;
         let preferred_read_replica = self.read_elsewhere(request, entry);
@@ -278,7 +281,7 @@ impl<D: Disk> Shard<D> {
             // Whatever the reader may read here, it reads there.
             Readable::Prefix { .. } if preferred_read_replica.is_some() => {}
             Readable::Diverging(end) => fetched.diverging = Some(end),
-            Readable::Prefix { limit, .. } => {
+            Readable::Prefix { limit, owed } => {
                 let limit = if zoo::planted(Bug::TornRead) { cursors.written() } else { limit };
                 let share = if is_throttled { self.throttles.leader.share_bytes() } else { usize::MAX };
                 let max_bytes = left.min(entry.max_bytes).min(share);
@@ -294,12 +297,16 @@ impl<D: Disk> Shard<D> {
                         self.throttles.leader.spend(fetched.records.iter().map(bytes::Bytes::len).sum());
                     }
                 }
-                if let (Reader::Replica { id, .. }, Some((leader, log))) = (reader, partition.replica.as_leader()) {
-                    leader.high_watermark_sent(id, log);
+                if let (Reader::Replica { id, .. }, Some((leader, _))) = (reader, partition.replica.as_leader()) {
+                    leader.high_watermark_told(id);
+                    let knows_all = entry.high_watermark.is_some() && entry.log_start >= Some(fetched.log_start);
+                    if knows_all && owed == OwedHighWatermark::Nothing && fetched.records.is_empty() {
+                        return Ok(None);
+                    }
                 }
             }
         }
-        Ok(fetched)
+        Ok(Some(fetched))
     }
 
     // ---- waiting fetches -----------------------------------------------------------------------------------------

@@ -224,7 +224,9 @@ impl<D: Disk> Shard<D> {
                 self.fail_partition(share.partition, &reason, outputs);
                 continue;
             }
+            let was_left_out = partition.log.has_unsettled_cut();
             let flushed = Offset(partition.log.synced(disk, share.target));
+            let may_be_fetched = was_left_out && !partition.log.has_unsettled_cut();
             self.touched.insert(share.partition);
             if let Some((leader, log)) = partition.replica.as_leader() {
                 leader.flushed(now, log, flushed);
@@ -232,7 +234,8 @@ impl<D: Disk> Shard<D> {
                 let log = partition.replica.log_mut();
                 let before = log.cursors.flushed();
                 log.cursors.advance_flushed(flushed);
-                if self.config.flush == FlushPolicy::Commit && log.cursors.flushed() > before {
+                let acknowledges_more = self.config.flush == FlushPolicy::Commit && log.cursors.flushed() > before;
+                if acknowledges_more || may_be_fetched {
                     self.fetchers.question_changed(share.partition);
                 }
             }
@@ -307,6 +310,9 @@ fn wanted_sync<D: Disk>(config: &Config, partition: &mut Partition<D>) -> Option
     }
     let rolled = partition.take_rolled();
     let unflushed = partition.log.end_offset() > partition.log.flushed_offset();
+    if partition.log.has_unsettled_cut() {
+        return Some(Extent::All);
+    }
     match config.flush {
         FlushPolicy::Commit => unflushed.then_some(Extent::All),
         FlushPolicy::Never | FlushPolicy::Interval { .. } => rolled.then_some(Extent::Rolled),

@@ -197,6 +197,13 @@ impl<D: Disk> Log<D> {
         self.tail.bytes()
     }
 
+    /// Whether the end of the log was, or may have been, cut since it was last synced. The next append syncs it before it
+    /// writes; whoever must not wait for that begins a [`Log::sync_round`] and appends when it has ended.
+    #[must_use]
+    pub fn has_unsettled_cut(&self) -> bool {
+        self.segments.back().is_some_and(|active| active.cut_unsynced)
+    }
+
     /// Lets go of recent batches in memory that lie below `offset`, for instance once every replica has them.
     pub fn release_tail(&mut self, offset: i64) {
         self.tail.release(offset);
@@ -274,7 +281,7 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Syncs the active segment here and now if it was, or may have been, cut since its last sync: before anything is put
+    /// Syncs the active segment here and now if it has an unsettled cut: before anything is put
     /// behind the cut, in it or in a segment of its own. A power loss could bring some of its old bytes back, whole and
     /// sound, and where they end at the very place at which newer ones begin the two would pass for one log: an older one
     /// below, a newer one above, without a gap and with epochs that rise.

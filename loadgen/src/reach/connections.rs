@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use minisr_client::producer::{self, PartitionHandle, Record};
-use minisr_client::{Admin, Producer, ProducerConfig};
+use minisr_client::{Admin, Client, Producer, ProducerConfig};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
@@ -107,7 +107,7 @@ async fn produce(target: &Target, settings: &Settings, topic: &str, connections:
     let start_ns = clock.now_ns() + 1_000_000;
     let produced = produce_at_rate(&driver, clock, start_ns, plan, &Live::default()).await?;
     let used = Usage::read(&pids).context("a broker is gone")?.since(&begin);
-    driver.close().await;
+    driver.close().await?;
     let counts = &produced.tally.counts;
     anyhow::ensure!(
         counts.acked * 100 >= counts.scheduled * 99,
@@ -124,6 +124,7 @@ async fn produce(target: &Target, settings: &Settings, topic: &str, connections:
 
 /// One producer for each "partition" of the plan, each with connections of its own.
 struct ManyDriver {
+    clients: Vec<Client>,
     producers: Vec<(Producer, PartitionHandle)>,
     reports: Mutex<mpsc::UnboundedReceiver<(u32, producer::BatchReport)>>,
     clock: Clock,
@@ -141,7 +142,7 @@ impl ManyDriver {
         clock: Clock,
     ) -> Result<ManyDriver> {
         let (sender, reports) = mpsc::unbounded_channel();
-        let mut producers = Vec::new();
+        let (mut clients, mut producers) = (Vec::new(), Vec::new());
         let mut connecting = JoinSet::new();
         for number in 0..count {
             let client = target.client()?;
@@ -157,6 +158,7 @@ impl ManyDriver {
             if connecting.len() >= CONNECTING {
                 connecting.join_next().await.expect("some are connecting")??;
             }
+            clients.push(client.clone());
             let topic = topic.to_owned();
             let partitions = settings.partitions as usize;
             connecting.spawn(async move {
@@ -167,7 +169,8 @@ impl ManyDriver {
         while let Some(connected) = connecting.join_next().await {
             connected??;
         }
-        let mut driver = ManyDriver { producers, reports: Mutex::new(reports), clock, next_offset: Cell::new(0) };
+        let mut driver =
+            ManyDriver { clients, producers, reports: Mutex::new(reports), clock, next_offset: Cell::new(0) };
         for some in driver.producers.chunks(CONNECTING) {
             for (producer, handle) in some {
                 producer.append_wait(*handle, &Record::of(b"connected"), 0).await?;
@@ -184,12 +187,20 @@ impl ManyDriver {
         Ok(driver)
     }
 
-    async fn close(self) {
+    async fn close(self) -> Result<()> {
         let mut closing = JoinSet::new();
         for (producer, _) in self.producers {
             closing.spawn(producer.close(CLOSE_LIMIT));
         }
         closing.join_all().await;
+        // Two thousand sockets with their buffers are 26 GB of address space, beside which the kernel starts no other
+        // process: the next cluster has to find them gone.
+        let mut closing = JoinSet::new();
+        for client in self.clients {
+            closing.spawn(async move { client.dialer().close().await });
+        }
+        tokio::time::timeout(CLOSE_LIMIT, closing.join_all()).await.context("the connections do not close")?;
+        Ok(())
     }
 }
 

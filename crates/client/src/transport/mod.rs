@@ -204,6 +204,15 @@ impl Dialer {
             dialer.forget(address);
         }
     }
+
+    /// Closes every QUIC connection, streams included, and waits until the brokers have been told: a socket that is
+    /// merely dropped lingers for as long as its connections take to end, and a process that exits leaves brokers to
+    /// find out by their idle timeout. On TCP the kernel does all of this when a stream is dropped.
+    pub async fn close(&self) {
+        if let Kind::Quic(dialer) = &*self.kind {
+            dialer.close().await;
+        }
+    }
 }
 
 /// An ordered pipe in each direction.

@@ -62,6 +62,17 @@ impl QuicDialer {
         self.slots.lock().expect("no holder of this lock panics").retain(|(known, _), _| known != address);
     }
 
+    /// Closes every connection, waits until the brokers have been told, and lets go of the sockets. What is opened
+    /// afterwards comes on new ones.
+    pub(super) async fn close(&self) {
+        self.slots.lock().expect("no holder of this lock panics").clear();
+        let endpoints = std::mem::take(&mut *self.endpoints.lock().expect("no holder of this lock panics"));
+        for endpoint in endpoints.into_values() {
+            endpoint.close(quinn::VarInt::from_u32(0), b"the client ends");
+            endpoint.wait_idle().await;
+        }
+    }
+
     async fn connect(&self, address: &Address, server_name: &str) -> Result<Connection, DialError> {
         let failed = |reason: String| DialError::Connect { address: address.clone(), reason };
         let remote = tokio::net::lookup_host((address.host.as_str(), address.port))

@@ -31,6 +31,8 @@ pub struct Position {
     pub last_fetched_epoch: Option<Epoch>,
     /// Its log start.
     pub log_start: Offset,
+    /// The high watermark it knows.
+    pub high_watermark: Offset,
     /// Everything below is on its stable storage.
     pub flushed: Offset,
 }
@@ -95,6 +97,7 @@ impl Follower {
             fetch_offset: log.cursors.written(),
             last_fetched_epoch: log.epochs.latest().map(|(epoch, _)| epoch),
             log_start: log.cursors.log_start(),
+            high_watermark: log.cursors.high_watermark(),
             flushed: log.cursors.flushed(),
         }
     }

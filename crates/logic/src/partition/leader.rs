@@ -65,8 +65,8 @@ pub struct FollowerProgress {
     last_fetch: Option<(Millis, Offset)>,
     /// Where its log begins, as its last fetch said.
     log_start: Option<Offset>,
-    /// The high watermark that its last answer carried.
-    high_watermark_sent: Option<Offset>,
+    /// Whether an answer in this epoch has carried the high watermark.
+    high_watermark_told: bool,
     /// Its registration when it last fetched.
     broker_epoch: Option<BrokerEpoch>,
 }
@@ -284,6 +284,8 @@ impl Leader {
 
     /// Credits a fetch whose epoch and divergence checks have passed: the follower holds everything below
     /// `fetch_offset`, and everything below `flushed` on stable storage (one that does not say fetches only from there).
+    /// Returns whether anything came of it but that the follower was heard from: it holds more or less than before, the
+    /// high watermark rose, or there is a proposal to send.
     pub fn follower_fetched(
         &mut self,
         now: Millis,
@@ -291,16 +293,19 @@ impl Leader {
         id: BrokerId,
         fetch_offset: Offset,
         flushed: Option<Offset>,
-    ) {
+    ) -> bool {
         let log_end = log.cursors.written();
         assert!(fetch_offset <= log_end, "the range check comes before the credit");
+        let high_watermark = log.cursors.high_watermark();
         let counted = log.cursors.policy().counted(fetch_offset, flushed.unwrap_or(fetch_offset));
         let broker_epoch = self.members.broker_epoch(id);
-        let Some(follower) = self.followers.get_mut(&id) else { return };
+        let Some(follower) = self.followers.get_mut(&id) else { return false };
+        let has_moved = follower.counted != Some(counted) || follower.broker_epoch != broker_epoch;
         follower.fetched(now, counted, log_end);
         follower.broker_epoch = broker_epoch;
         self.propose_expansion(now, log, id);
         self.advance_high_watermark(now, log);
+        has_moved || high_watermark < log.cursors.high_watermark() || self.proposal_to_send
     }
 
     /// Notes where a follower's log begins.
@@ -310,21 +315,31 @@ impl Leader {
         }
     }
 
-    /// What this follower has yet to be told of the high watermark, so when its waiting fetch should return.
+    /// What a follower whose log ends at `log_end`, and which says that it knows `known`, has yet to be told of the high
+    /// watermark, so when its waiting fetch should return. What it was sent says nothing: answers get lost. One that
+    /// does not say what it knows learns of a newer one with records, or when its wait is over.
     #[must_use]
-    pub fn owed_high_watermark(&self, id: BrokerId, log: &LogState) -> OwedHighWatermark {
-        match self.followers.get(&id).map(|it| it.high_watermark_sent) {
+    pub fn owed_high_watermark(
+        &self,
+        id: BrokerId,
+        log: &LogState,
+        log_end: Offset,
+        known: Option<Offset>,
+    ) -> OwedHighWatermark {
+        // It takes over no more than its own log holds.
+        let is_behind = known.is_some_and(|known| known < log.cursors.high_watermark().min(log_end));
+        match self.followers.get(&id) {
             None => OwedHighWatermark::Nothing,
-            Some(None) => OwedHighWatermark::First,
-            Some(Some(sent)) if sent < log.cursors.high_watermark() => OwedHighWatermark::Newer,
-            Some(Some(_)) => OwedHighWatermark::Nothing,
+            Some(follower) if !follower.high_watermark_told => OwedHighWatermark::First,
+            Some(_) if is_behind => OwedHighWatermark::Newer,
+            Some(_) => OwedHighWatermark::Nothing,
         }
     }
 
-    /// Notes that an answer to this follower carries the present high watermark.
-    pub fn high_watermark_sent(&mut self, id: BrokerId, log: &LogState) {
+    /// Notes that an answer to this follower carries the high watermark.
+    pub fn high_watermark_told(&mut self, id: BrokerId) {
         if let Some(follower) = self.followers.get_mut(&id) {
-            follower.high_watermark_sent = Some(log.cursors.high_watermark());
+            follower.high_watermark_told = true;
         }
     }
 

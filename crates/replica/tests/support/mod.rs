@@ -515,6 +515,7 @@ impl Cluster {
                 fetch_offset: Offset(offset),
                 last_fetched_epoch: None,
                 log_start: None,
+                high_watermark: None,
                 flushed: None,
                 max_bytes: 1 << 20,
             }],

@@ -439,6 +439,7 @@ fn consumer_fetch(partition: TopicPartition, position: Offset, max_wait_ms: u64)
             fetch_offset: position,
             last_fetched_epoch: None,
             log_start: None,
+            high_watermark: None,
             flushed: None,
             max_bytes: 1 << 16,
         }],
