@@ -249,7 +249,11 @@ impl<D: Disk> Shard<D> {
         for which in [Checkpointed::HighWatermark, Checkpointed::RecoveryPoint, Checkpointed::LogStart] {
             self.try_write_checkpoint(which, Durability::Synced, disk)?;
         }
-        for (_, partition) in std::mem::take(&mut self.partitions) {
+        for (_, mut partition) in std::mem::take(&mut self.partitions) {
+            if !partition.epochs_written {
+                // For people; a start does without it.
+                let _ = partition.write_epochs(disk);
+            }
             sound &= partition.log.close(disk).is_ok();
         }
         if let Some(reason) = first_error {

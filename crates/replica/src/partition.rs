@@ -15,7 +15,7 @@ use minisr_logic::partition::{
 };
 use minisr_logic::zoo::{self, Bug};
 use minisr_logic::{Epoch, Millis, Offset, TopicPartition};
-use minisr_storage::checkpoint::{self, Durability, PartitionMetadata};
+use minisr_storage::checkpoint::{self, CheckpointError, Durability, PartitionMetadata};
 use minisr_storage::{BatchHeader, Cut, Disk, Log, OpenOptions, Poisoned, ReadError};
 use minisr_wire::batch::BatchView;
 
@@ -45,6 +45,8 @@ pub(crate) struct Partition<D: Disk> {
     pub(crate) appended_lately: bool,
     /// How many segments there were when rolled ones were last asked about.
     segments_seen: usize,
+    /// Whether the leader-epoch checkpoint says what the log says.
+    pub(crate) epochs_written: bool,
 }
 
 /// What is known from the checkpoints about a partition that is about to be opened.
@@ -74,7 +76,7 @@ pub(crate) enum PartitionError {
     #[error(transparent)]
     Open(#[from] minisr_storage::OpenError),
     #[error(transparent)]
-    Checkpoint(#[from] checkpoint::CheckpointError),
+    Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -102,7 +104,7 @@ impl<D: Disk> Partition<D> {
         config: &Config,
     ) -> Result<Self, PartitionError> {
         let directory = root.join(directory_name(topic, key.partition));
-        let io = |source| checkpoint::CheckpointError::Io { name: directory.display().to_string(), source };
+        let io = |source| CheckpointError::Io { name: directory.display().to_string(), source };
         // What is left of a deleted namesake whose removal failed may not become part of this log (trap 21).
         if disk.exists(&directory).map_err(io)? {
             disk.remove_dir_all(&directory).map_err(io)?;
@@ -161,8 +163,8 @@ impl<D: Disk> Partition<D> {
             recovery_point_written: Offset(known.recovery_point),
             appended_lately: false,
             segments_seen: 1,
+            epochs_written: false,
         };
-        partition.write_epochs(disk)?;
         Ok((partition, recovered.cut))
     }
 
@@ -218,9 +220,7 @@ impl<D: Disk> Partition<D> {
                 break;
             }
         }
-        if new_epoch {
-            self.write_epochs(disk)?;
-        }
+        self.epochs_written &= !new_epoch;
         if !pieces.is_empty() {
             let appended = self.log.append(disk, &pieces).inspect_err(|_| {
                 // The log has failed for good; what was admitted is not in it.
@@ -295,7 +295,7 @@ impl<D: Disk> Partition<D> {
         if log.producers.reaches(end) {
             (_, log.producers) = scan(disk, &mut self.log, now)?;
         }
-        self.write_epochs(disk)?;
+        self.epochs_written = false;
         Ok(())
     }
 
@@ -303,7 +303,7 @@ impl<D: Disk> Partition<D> {
     pub(crate) fn restart_at(&mut self, disk: &mut D, at: Offset) -> Result<(), PartitionError> {
         self.log.truncate_fully_and_start_at(disk, at.0)?;
         self.replica.log_mut().restart(at);
-        self.write_epochs(disk)?;
+        self.epochs_written = false;
         Ok(())
     }
 
@@ -311,17 +311,19 @@ impl<D: Disk> Partition<D> {
     pub(crate) fn drop_below_start(&mut self, disk: &mut D) -> Result<(), PartitionError> {
         let start = self.replica.log().cursors.log_start();
         self.log.advance_start(disk, start.0)?;
-        self.write_epochs(disk)?;
+        self.epochs_written = false;
         Ok(())
     }
 
     /// Writes the leader-epoch checkpoint, for Kafka's tools and for people: opening a log rebuilds the epochs from
-    /// its records (see [`scan`]).
-    pub(crate) fn write_epochs(&self, disk: &mut D) -> Result<(), PartitionError> {
+    /// its records (see [`scan`]). So nobody waits for it: where a thousand partitions get their first record, or a new
+    /// leader, a thousand files would come before it.
+    pub(crate) fn write_epochs(&mut self, disk: &mut D) -> Result<(), CheckpointError> {
         let entries: Vec<_> = self.replica.log().epochs.entries().map(|(epoch, start)| (epoch.0, start.0)).collect();
         let content = checkpoint::encode_leader_epochs(&entries);
         let name = checkpoint::LEADER_EPOCHS;
         checkpoint::write(disk, &self.directory, name, content.as_bytes(), Durability::Written)?;
+        self.epochs_written = true;
         Ok(())
     }
 

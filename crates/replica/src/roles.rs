@@ -191,9 +191,7 @@ impl<D: Disk> Shard<D> {
                 if let Some(from) = isr_before.filter(|before| before != leader.isr().settled()) {
                     partition.note_isr_change(now, &from, Some(image), outputs);
                 }
-                if let Err(error) = partition.write_epochs(disk) {
-                    self.fail_partition(key, &error.to_string(), outputs);
-                }
+                partition.epochs_written = false;
             }
             Role::Follower(follower) => {
                 let (leader, leader_epoch) = (follower.leader(), follower.epoch());

@@ -1,4 +1,6 @@
 //! What happens by the clock: tickets and waits that expire, laggards, checkpoints, retention, the flush interval.
+//!
+//! Leader-epoch checkpoints, of which each partition has one, are written a few at a time.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +13,10 @@ use crate::flush::Extent;
 use crate::output::{Notice, Output};
 use crate::shard::Shard;
 
+/// Leader-epoch checkpoints written at once, and the pause before the next ones: a millisecond's work every ten.
+const EPOCHS_AT_ONCE: usize = 16;
+const EPOCHS_PAUSE_MS: u64 = 10;
+
 /// When each kind of periodic work is due.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Upkeep {
@@ -18,6 +24,8 @@ pub(crate) struct Upkeep {
     recovery_points_at: Millis,
     retention_at: Millis,
     flush_at: Option<Millis>,
+    /// While leader-epoch checkpoints are written: the next ones.
+    epochs_at: Option<Millis>,
 }
 
 impl Upkeep {
@@ -31,14 +39,13 @@ impl Upkeep {
             recovery_points_at: now.plus(config.recovery_point_checkpoint_interval_ms),
             retention_at: now.plus(config.retention_check_interval_ms),
             flush_at,
+            epochs_at: None,
         }
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
-        [Some(self.high_watermarks_at), Some(self.recovery_points_at), Some(self.retention_at), self.flush_at]
-            .into_iter()
-            .flatten()
-            .min()
+        let always = [self.high_watermarks_at, self.recovery_points_at, self.retention_at];
+        always.into_iter().chain(self.flush_at).chain(self.epochs_at).min()
     }
 }
 
@@ -78,6 +85,11 @@ impl<D: Disk> Shard<D> {
             self.upkeep.high_watermarks_at = now.plus(self.config.high_watermark_checkpoint_interval_ms);
             self.write_checkpoint(Checkpointed::HighWatermark, Durability::Written, disk, outputs);
             self.release_idle_tails();
+            self.upkeep.epochs_at = Some(now);
+        }
+        if self.upkeep.epochs_at.is_some_and(|at| at <= now) {
+            let more = self.write_some_epochs(disk, outputs);
+            self.upkeep.epochs_at = more.then(|| now.plus(EPOCHS_PAUSE_MS));
         }
         if self.upkeep.recovery_points_at <= now {
             self.upkeep.recovery_points_at = now.plus(self.config.recovery_point_checkpoint_interval_ms);
@@ -87,6 +99,18 @@ impl<D: Disk> Shard<D> {
             self.upkeep.retention_at = now.plus(self.config.retention_check_interval_ms);
             self.apply_retention(now, wall_clock_ms, disk, outputs);
         }
+    }
+
+    /// Writes some of the leader-epoch checkpoints that are behind; returns whether to go on soon.
+    fn write_some_epochs(&mut self, disk: &mut D, outputs: &mut Vec<Output>) -> bool {
+        let mut behind = self.partitions.values_mut().filter(|it| !it.epochs_written && !it.replica.has_failed());
+        for partition in behind.by_ref().take(EPOCHS_AT_ONCE) {
+            if let Err(error) = partition.write_epochs(disk) {
+                outputs.push(Output::Notice(Notice::Warning { partition: partition.key, what: error.to_string() }));
+                return false;
+            }
+        }
+        behind.next().is_some()
     }
 
     /// A log that nobody appends to keeps no recent batches in memory.

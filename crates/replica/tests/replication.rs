@@ -4,7 +4,7 @@ mod support;
 
 use minisr_logic::Offset;
 use minisr_replica::{Acks, AppendError, RoleName};
-use support::{Cluster, flush_commit, idempotent};
+use support::{Cluster, Message, flush_commit, idempotent};
 
 #[test]
 fn replication_of_three_acknowledges_when_all_hold_the_record() {
@@ -66,6 +66,36 @@ fn replication_followers_learn_of_the_commit_within_one_round_trip_when_it_may_n
     cluster.produce("b");
     // No time has passed: the waiting fetches were answered because the high watermark they knew was stale.
     assert_eq!([1, 2, 3].map(|id| cluster.high_watermark(id)), [2, 2, 2]);
+}
+
+/// What a leader has sent says nothing: a follower that missed the answer still knows the old high watermark, and says so
+/// (KIP-1166).
+#[test]
+fn replication_high_watermark_is_told_again_when_the_answer_that_carried_it_was_lost() {
+    let mut cluster = Cluster::new(2, 1);
+    cluster.produce("a");
+    assert_eq!(cluster.high_watermark(2), 0, "the waiting fetch has not been answered");
+    cluster.partition(1, 2);
+    cluster.pass(10);
+    cluster.heal();
+    cluster.pass(100);
+    cluster.assert_converged();
+}
+
+#[test]
+fn replication_answer_to_a_follower_leaves_out_what_is_not_new_and_one_to_a_consumer_does_not() {
+    let mut cluster = Cluster::new(2, 1);
+    cluster.produce("a");
+    cluster.pass(1_000);
+    cluster.hold(1, 2);
+    cluster.pass(1_000);
+    let named = cluster.in_transit.iter().find_map(|message| match message {
+        Message::Reply { reply, .. } => Some(reply.partitions.len()),
+        _ => None,
+    });
+    assert_eq!(named, Some(0));
+    let reader = cluster.consume(1, 1, 0);
+    assert_eq!(cluster.fetched[&reader].partitions.len(), 1);
 }
 
 #[test]
