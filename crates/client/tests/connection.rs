@@ -180,6 +180,29 @@ async fn quic_streams_share_one_connection_and_carry_the_peers_certificate() {
 }
 
 #[tokio::test]
+async fn quic_dialer_that_is_closed_has_told_the_broker_and_dials_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let (client, broker) = certificates(directory.path());
+    let endpoint = quic::listen("127.0.0.1:0".parse().unwrap(), broker.server_config(false).unwrap()).unwrap();
+    let address = Address::new("127.0.0.1", endpoint.local_addr().unwrap().port());
+    let (accepted_in, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(incoming) = endpoint.accept().await {
+            accepted_in.send(incoming.await.unwrap()).unwrap();
+        }
+    });
+    let dialer = Dialer::new(&Transport::Quic(client), Duration::from_secs(5)).unwrap();
+    let stream = dialer.open(&address).await.unwrap();
+    let at_the_broker = accepted.recv().await.unwrap();
+    dialer.close().await;
+    let reason = at_the_broker.close_reason().expect("the broker knows already");
+    assert!(matches!(reason, quinn::ConnectionError::ApplicationClosed(_)), "{reason}");
+    drop(stream);
+    dialer.open(&address).await.expect("on a new connection");
+    assert!(accepted.recv().await.is_some());
+}
+
+#[tokio::test]
 async fn tls_over_tcp_carries_the_same_protocol() {
     let directory = tempfile::tempdir().unwrap();
     let (client, broker) = certificates(directory.path());
