@@ -418,9 +418,11 @@ impl Cluster {
         *self.counts.entry(what).or_default() += by;
     }
 
-    /// Whether everything is back and every client has its answers.
+    /// Whether everything is back and every client has its answers. Of a broker that lies dead the metadata may not know
+    /// yet.
     fn is_quiet(&self) -> bool {
-        self.controller.image.topic(self.topic).is_some()
+        self.brokers.values().all(|it| it.run.is_some())
+            && self.controller.image.topic(self.topic).is_some()
             && unfinished(&self.state, self.power_lost).is_none()
             && self.producers.iter().all(Producer::is_idle)
     }
