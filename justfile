@@ -104,6 +104,8 @@ bench-parts *ARGS:
 check: && deny
     cargo fmt --all -- --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    # Which `--all-targets` leaves out, as `cargo bench` does.
+    cargo clippy --locked -p minisr-benches --bench allocations --bench instructions -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
     scripts/dependency-direction
     scripts/zoo-absent

@@ -49,7 +49,9 @@ fn batches(counted: Counted) {
         count(round, Counted::Written, &mut || leader.written(now, log, end));
         let [first, last] = FOLLOWERS;
         leader.follower_fetched(now, log, first, end, None);
-        count(round, Counted::FollowerFetched, &mut || leader.follower_fetched(now, log, last, end, None));
+        count(round, Counted::FollowerFetched, &mut || {
+            black_box(leader.follower_fetched(now, log, last, end, None));
+        });
         let (done, result) = leader.pop_decided().expect("the batch is committed");
         assert!(done == ticket && result.is_ok());
     }

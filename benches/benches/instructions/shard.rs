@@ -81,6 +81,7 @@ impl Leader {
             fetch_offset: self.end,
             last_fetched_epoch: None,
             log_start: Some(Offset::ZERO),
+            high_watermark: Some(self.end),
             flushed: None,
             max_bytes: 1 << 20,
         };
