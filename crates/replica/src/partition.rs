@@ -113,7 +113,8 @@ impl<D: Disk> Partition<D> {
         // Synced, since a log without a known topic id may not be used again after a power loss (trap 21).
         let metadata = PartitionMetadata { topic_id: key.topic.0 }.encode();
         checkpoint::write(disk, &directory, checkpoint::PARTITION_METADATA, metadata.as_bytes(), Durability::Synced)?;
-        let (partition, _) = Self::open(disk, root, topic, key, settings, config, Known::default(), Millis(0))?;
+        let (mut partition, _) = Self::open(disk, root, topic, key, settings, config, Known::default(), Millis(0))?;
+        partition.write_epochs(disk)?;
         Ok(partition)
     }
 
@@ -322,7 +323,7 @@ impl<D: Disk> Partition<D> {
         let entries: Vec<_> = self.replica.log().epochs.entries().map(|(epoch, start)| (epoch.0, start.0)).collect();
         let content = checkpoint::encode_leader_epochs(&entries);
         let name = checkpoint::LEADER_EPOCHS;
-        checkpoint::write(disk, &self.directory, name, content.as_bytes(), Durability::Written)?;
+        checkpoint::write_over(disk, &self.directory, name, content.as_bytes())?;
         self.epochs_written = true;
         Ok(())
     }

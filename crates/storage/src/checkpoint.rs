@@ -1,4 +1,5 @@
-//! Small files that are old or new, never half: written aside, synced, renamed, directory synced.
+//! Small files that are old or new, never half: written aside, synced, renamed, directory synced. One that nobody depends on
+//! is written over in place ([`write_over`]).
 //!
 //! Text formats are Kafka's, so that its tools and a pair of eyes can read them.
 
@@ -99,6 +100,23 @@ fn replace<D: Disk>(
         disk.sync_dir(directory)?;
     }
     Ok(())
+}
+
+/// Writes the file `name` in `directory` over, in place: cheap, since no other file is made for it, and torn if the
+/// process is killed meanwhile. For what is read by people and tools only.
+pub fn write_over<D: Disk>(disk: &mut D, directory: &Path, name: &str, content: &[u8]) -> Result<(), CheckpointError> {
+    in_place(disk, &directory.join(name), content)
+        .map_err(|source| CheckpointError::Io { name: name.to_owned(), source })
+}
+
+fn in_place<D: Disk>(disk: &mut D, path: &Path, content: &[u8]) -> io::Result<()> {
+    let file = match disk.open(path, OpenMode::Write) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => disk.open(path, OpenMode::Create)?,
+        other => other?,
+    };
+    disk.write_at(&file, 0, &[IoSlice::new(content)])?;
+    let len = content.len() as u64;
+    if disk.len(&file)? > len { disk.truncate(&file, len) } else { Ok(()) }
 }
 
 /// The content of the file `name` in `directory`; `None` when there is none.

@@ -23,8 +23,13 @@ use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::transport::tuning::UDP_PAYLOAD_BYTES_MAX;
+
 /// One call takes as many datagrams as there are, up to its buffers (`recvmmsg`).
 const READS_ALL_THERE_IS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// What a UDP datagram, or several that the kernel has put together, hold at most.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
 
 /// Tokio's timers and tasks, with this module's sockets.
 #[derive(Debug)]
@@ -106,8 +111,10 @@ impl AsyncUdpSocket for Socket {
         self.state.max_gso_segments()
     }
 
+    /// As many as fill the largest datagram: the kernel puts no more together, and quinn makes room for this many
+    /// payloads, 32 times over, for each endpoint. The kernel's own number would be 13 MB in place of 2.
     fn max_receive_segments(&self) -> usize {
-        self.state.gro_segments()
+        self.state.gro_segments().min(DATAGRAM_BYTES_MAX.div_ceil(usize::from(UDP_PAYLOAD_BYTES_MAX)))
     }
 
     fn may_fragment(&self) -> bool {
