@@ -49,7 +49,7 @@ impl Mix {
             Bug::StaleAlterPartition | Bug::RemoveAndReAdd => Self::Rejoin,
             Bug::MetadataSkipped => Self::Handback,
             Bug::AppendAfterError => Self::Disk,
-            Bug::EpochCacheLate => Self::Elections,
+            Bug::EpochCacheLate | Bug::RefusedCopyAccepted => Self::Elections,
             _ => Self::Swarm,
         }
     }
