@@ -3,7 +3,8 @@
 //! One [`Fetcher`] for each leader broker and fetch loop, with one fetch in flight that carries all its partitions.
 //! A fetch is sent anew before its answer has come only when the question is out of date: a partition was assigned
 //! (a new leader epoch, even of the same leader), one that had to be left out may be asked for again, or, under
-//! `flush=commit`, more is on stable storage than the fetch said. The older question is void then; its answer is dropped by its correlation.
+//! `flush=commit`, more is on stable storage than the fetch said. The older question is void then; its answer is dropped
+//! by its correlation.
 //!
 //! Replicas that catch up have a loop of their own, which rests between its answers ([`crate::catch_up`]).
 //!

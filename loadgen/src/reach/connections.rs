@@ -193,8 +193,8 @@ impl ManyDriver {
             closing.spawn(producer.close(CLOSE_LIMIT));
         }
         closing.join_all().await;
-        // Two thousand sockets with their buffers are 26 GB of address space, beside which the kernel starts no other
-        // process: the next cluster has to find them gone.
+        // The next cluster finds two thousand sockets with their buffers gone: beside too much address space the kernel
+        // starts no other process.
         let mut closing = JoinSet::new();
         for client in self.clients {
             closing.spawn(async move { client.dialer().close().await });

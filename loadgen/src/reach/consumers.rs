@@ -104,7 +104,7 @@ async fn read_again_and_again(
         // The cold reading has made it hot.
         let hot = read_to_end(&target.client()?, &topic).await?;
         report.add(&name("hot", transport), repeat, hot, Some(bare), String::new())?;
-        // Last, since what is read again into pages that were just dropped is read from them more slowly afterwards.
+        // Last, so that what it does to the page cache concerns neither of the others.
         drop_from_cache(&files)?;
         report.add(&name_beside_storage(transport), repeat, cold, Some(read_alone(&files)?), String::new())?;
         stage.warm().await;
