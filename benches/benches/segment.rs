@@ -1,5 +1,5 @@
 //! Appending 64 KiB batches to a log and reading them back: on the real disk (page cache, no sync), on the memory
-//! disk, and from the in-memory tail. Appending includes the copy that stamping needs.
+//! disk, and from the in-memory tail. Appending includes the copy that stamping needs. Removing a file that is in memory.
 
 mod common;
 
@@ -107,5 +107,27 @@ fn reads(c: &mut Criterion) {
     read(c, "tail/64KiB", RealDisk, &directory.path().join("tail-0"), 4 << 20, 32);
 }
 
-criterion_group! { name = benches; config = criterion(); targets = appends, reads }
+/// Removing a file that is in memory: the name, and not what it held.
+fn removes(c: &mut Criterion) {
+    const BYTES: usize = 256 << 20;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("large");
+    let content = vec![7; BYTES];
+    let mut group = c.benchmark_group("segment/remove");
+    group.sample_size(10);
+    group.bench_function("real/256MiB", |b| {
+        b.iter_custom(|count| {
+            let mut total = Duration::ZERO;
+            for _ in 0..count {
+                std::fs::write(&path, &content).expect("there is room");
+                let started = Instant::now();
+                RealDisk.remove(&path).expect("it is there");
+                total += started.elapsed();
+            }
+            total
+        });
+    });
+}
+
+criterion_group! { name = benches; config = criterion(); targets = appends, reads, removes }
 criterion_main!(benches);

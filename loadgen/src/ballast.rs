@@ -18,6 +18,7 @@
 //! * It is made of huge pages where the system has them. A host gets back large blocks only, and files are written in
 //!   large blocks too, while small pages are found among what is left over between them: a ballast of small pages would
 //!   leave most of what a log is going to get cold (measured: docs/PERFORMANCE.md, "Full load").
+//! * The moment it is released the file system has its map of free space in memory too ([`crate::free_space`]).
 //! * It ends with the program that took it, however that ends: its standard input is then closed.
 
 use std::fs;
@@ -31,6 +32,8 @@ use memmap2::{Advice, MmapMut};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+
+use crate::free_space;
 
 /// Smallest page of any machine: one byte is written into each.
 const PAGE_BYTES: usize = 4096;
@@ -61,6 +64,8 @@ pub struct BallastReport {
     pub first_take_s: Option<f64>,
     /// The longest of the later times.
     pub later_take_s_max: Option<f64>,
+    /// Whether the file system had read its map of free space at the last release, or why not.
+    pub free_space_map: Option<String>,
     /// Why it was not taken although it was asked for.
     pub missing: Option<String>,
 }
@@ -119,13 +124,18 @@ impl Ballast {
         }
     }
 
-    /// Gives it back; returns when the kernel has it.
+    /// Gives it back; returns when the kernel has it, and the file system its map.
     pub async fn release(&mut self) -> Result<()> {
         let Some(mut child) = self.held.take() else { return Ok(()) };
         drop(child.stdin.take());
         let ended = tokio::time::timeout(RELEASE_LIMIT, child.wait()).await;
         ended.context("the process that holds the memory does not end")??;
         self.report.releases += 1;
+        // Clusters and ceilings keep their files there.
+        self.report.free_space_map = Some(match free_space::load(&std::env::temp_dir()) {
+            Ok(()) => "read".to_owned(),
+            Err(error) => format!("not read: {error}"),
+        });
         Ok(())
     }
 

@@ -25,6 +25,7 @@ pub mod consumer;
 pub mod driver;
 pub mod environment;
 pub mod experiment;
+pub mod free_space;
 pub mod load;
 pub mod offsets;
 pub mod outcome;

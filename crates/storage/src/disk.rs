@@ -13,6 +13,7 @@
 
 pub mod memory;
 pub mod real;
+mod reclaim;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};

@@ -1,5 +1,6 @@
 //! The file system of this machine.
 
+use super::reclaim::{Held, LARGE_BYTES, bytes_held};
 use super::{Disk, Entry, OpenMode};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -16,12 +17,12 @@ pub struct RealDisk;
 
 /// An open file of the real disk.
 #[derive(Clone, Debug)]
-pub struct RealFile(Arc<File>);
+pub struct RealFile(Arc<Held>);
 
 /// Syncs one file or directory of the real disk, from any thread.
 #[derive(Clone, Debug)]
 pub struct RealSync {
-    file: Arc<File>,
+    file: Arc<Held>,
     is_directory: bool,
 }
 
@@ -47,7 +48,7 @@ impl Disk for RealDisk {
             OpenMode::Write => options.read(true).write(true),
             OpenMode::Create => options.read(true).write(true).create(true).truncate(true),
         };
-        options.open(path).map(|file| RealFile(Arc::new(file)))
+        options.open(path).map(|file| RealFile(Arc::new(Held::new(file))))
     }
 
     fn len(&mut self, file: &RealFile) -> io::Result<u64> {
@@ -62,7 +63,7 @@ impl Disk for RealDisk {
             let total: usize = group.iter().map(|buffer| buffer.len()).sum();
             let offset = i64::try_from(position).map_err(io::Error::other)?;
             let mut written = loop {
-                match nix::sys::uio::pwritev(&*file.0, group, offset) {
+                match nix::sys::uio::pwritev(&**file.0, group, offset) {
                     Err(nix::errno::Errno::EINTR) => {}
                     other => break other?,
                 }
@@ -104,7 +105,7 @@ impl Disk for RealDisk {
     fn reserve(&mut self, file: &RealFile, position: u64, bytes: u64) -> io::Result<()> {
         let [position, bytes] = [position, bytes].map(|it| i64::try_from(it).map_err(io::Error::other));
         let behind_the_end = nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        nix::fcntl::fallocate(&*file.0, behind_the_end, position?, bytes?).map_err(io::Error::from)
+        nix::fcntl::fallocate(&**file.0, behind_the_end, position?, bytes?).map_err(io::Error::from)
     }
 
     fn give_back(&mut self, file: &RealFile) -> io::Result<()> {
@@ -117,7 +118,7 @@ impl Disk for RealDisk {
     }
 
     fn dir_sync_handle(&mut self, path: &Path) -> io::Result<RealSync> {
-        Ok(RealSync { file: Arc::new(File::open(path)?), is_directory: true })
+        Ok(RealSync { file: Arc::new(Held::new(File::open(path)?)), is_directory: true })
     }
 
     fn sync(&mut self, handle: &RealSync) -> io::Result<()> {
@@ -129,10 +130,21 @@ impl Disk for RealDisk {
     }
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        // Held open beyond its name, a large file is given back elsewhere, whoever else has it open.
+        let is_large = is_large_file(&fs::symlink_metadata(path)?);
+        let held = if is_large { self.open(path, OpenMode::Read).ok() } else { None };
+        let removed = fs::remove_file(path);
+        drop(held);
+        removed
     }
 
     fn remove_dir_all(&mut self, path: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if is_large_file(&entry.metadata()?) {
+                self.remove(&entry.path())?;
+            }
+        }
         fs::remove_dir_all(path)
     }
 
@@ -160,4 +172,8 @@ impl Disk for RealDisk {
             Err(error) => Err(error),
         }
     }
+}
+
+fn is_large_file(metadata: &fs::Metadata) -> bool {
+    metadata.is_file() && bytes_held(metadata) >= LARGE_BYTES
 }

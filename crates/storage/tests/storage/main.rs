@@ -5,6 +5,7 @@ mod checkpoints;
 mod disks;
 mod journal;
 mod model;
+mod reclaim;
 mod recovery;
 mod reservation;
 mod truncate;
