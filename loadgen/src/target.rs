@@ -97,8 +97,8 @@ impl Target {
         pids.filter_map(|(_, pid)| u32::try_from(pid).ok()).collect()
     }
 
-    /// Waits until the brokers of an embedded cluster have removed a deleted topic's files, as far as that can be seen:
-    /// another cluster is believed.
+    /// Waits until the brokers of an embedded cluster have removed a deleted topic's files and closed them, since only
+    /// then do others get what they held. As far as that can be seen: another cluster is believed.
     pub async fn wait_until_removed(&self, topic: &str) {
         let Some(cluster) = &self.cluster else { return };
         let directories: Vec<_> = cluster.ids().map(|id| cluster.data_dir(id)).collect();
@@ -108,7 +108,14 @@ impl Target {
             entries.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with(&prefix))
         };
         let deadline = tokio::time::Instant::now() + REMOVAL_LIMIT;
-        while tokio::time::Instant::now() < deadline && directories.iter().any(is_left) {
+        let is_open = |pid: &u32| {
+            let handles = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            let mut files = handles.filter_map(|handle| std::fs::read_link(handle.path()).ok());
+            files.any(|file| file.to_string_lossy().contains(&format!("/{prefix}")))
+        };
+        let pids = self.broker_pids();
+        let is_waited_for = || directories.iter().any(is_left) || pids.iter().any(is_open);
+        while tokio::time::Instant::now() < deadline && is_waited_for() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
