@@ -56,6 +56,7 @@ impl Peers for NoPeers {
 
 struct Broker {
     sessions: Sessions,
+    shard: ShardHandle,
     metadata: Metadata,
     _port: ControlPort,
     _directory: tempfile::TempDir,
@@ -82,8 +83,8 @@ impl Broker {
         let (shard, _) = opened.expect("an empty directory opens");
         let shard = ShardHandle::start(shard, Instant::now(), control.image(), Box::new(NoPeers)).expect("a thread");
         shard.registered(metadata.registration(BrokerId(1)));
-        let context = Context::new(settings, shard, control, Rc::new(Metrics::default()));
-        Self { sessions: Sessions(Rc::new(context)), metadata, _port: port, _directory: directory }
+        let context = Context::new(settings, shard.clone(), control, Rc::new(Metrics::default()));
+        Self { sessions: Sessions(Rc::new(context)), shard, metadata, _port: port, _directory: directory }
     }
 
     /// A connection of a client, or of the broker that has this id.
@@ -237,6 +238,7 @@ pub fn replicated(batch_bytes: usize) -> (Average, Average) {
             followers.iter_mut().for_each(|follower| follower.catch_up(&broker, end));
             let request = received(&produce(REPLICATED, -1, &records));
             let mut promise = handle_later(&mut produces, &producer, request);
+            produces.of(|| broker.shard.settle());
             end += record_count;
             for follower in &mut followers {
                 let waiting = follower.waiting.as_mut().expect("it has caught up");

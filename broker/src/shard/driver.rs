@@ -3,6 +3,10 @@
 //! A step is synchronous and ends with its outputs drained: promises are completed, fetches handed to their peer
 //! loops, ISR proposals to the controller link, a sync round to the flusher. Nothing here calls back into the shard
 //! while a step runs, so its `RefCell` is never borrowed twice; no borrow is held across an await.
+//!
+//! Appends are taken in one after the other as long as a connection has requests at hand; followers are woken when the
+//! connection's task gives way. A follower that waits then gets all of them at once: by itself the first would travel
+//! alone, and the second would wait for the follower's next fetch.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -53,6 +57,9 @@ struct Driver {
     origin: Instant,
     flusher: Flusher,
     peers: Box<dyn Peers>,
+    /// Appends were taken in and nothing was settled since.
+    unsettled: Cell<bool>,
+    to_settle: Notify,
     /// When the timer task will tick next.
     armed: Cell<Option<Millis>>,
     rearm: Notify,
@@ -89,6 +96,8 @@ impl ShardHandle {
             origin,
             flusher,
             peers,
+            unsettled: Cell::new(false),
+            to_settle: Notify::new(),
             armed: Cell::new(None),
             rearm: Notify::new(),
             failed: RefCell::new(None),
@@ -96,6 +105,7 @@ impl ShardHandle {
         }));
         tokio::task::spawn_local(feed_synced(handle.clone(), synced));
         tokio::task::spawn_local(feed_time(handle.clone()));
+        tokio::task::spawn_local(settle(handle.clone()));
         handle.step([Event::Image(image)]);
         Ok(handle)
     }
@@ -134,8 +144,26 @@ impl ShardHandle {
             let mut core = self.0.core.borrow_mut();
             (0..count).map(|index| core.waiters.append(&shared, index)).collect()
         };
-        self.step(tickets.into_iter().enumerate().map(|(index, ticket)| Event::Append(make(index, ticket))));
+        let events = tickets.into_iter().enumerate().map(|(index, ticket)| Event::Append(make(index, ticket)));
+        {
+            let mut core = self.0.core.borrow_mut();
+            let Core { shard, disk, outputs, .. } = &mut *core;
+            let Some(shard) = shard else { return appends };
+            shard.take_in(self.now(), events, disk, outputs);
+            self.carry_out(&mut core);
+        }
+        if !self.0.unsettled.replace(true) {
+            self.0.to_settle.notify_one();
+        }
         appends
+    }
+
+    /// Looks at what the appends taken in have touched: followers are woken, and so on. This happens by itself when the task
+    /// that appended gives way.
+    pub fn settle(&self) {
+        if self.0.unsettled.get() {
+            self.step([]);
+        }
     }
 
     /// Fetches. The future is ready at once when data is there or nothing needs to be waited for.
@@ -222,9 +250,22 @@ impl ShardHandle {
 
     fn step(&self, events: impl IntoIterator<Item = Event>) {
         let mut core = self.0.core.borrow_mut();
-        let Core { shard, disk, waiters, outputs } = &mut *core;
+        let Core { shard, disk, outputs, .. } = &mut *core;
         let Some(shard) = shard else { return };
         shard.step_batch(self.now(), events, disk, outputs);
+        self.0.unsettled.set(false);
+        let next = shard.next_deadline();
+        self.carry_out(&mut core);
+        drop(core);
+        // A timer that rings too early does no harm, so it is only ever moved forward here.
+        if next.is_some_and(|next| self.0.armed.get().is_none_or(|armed| next < armed)) {
+            self.0.armed.set(next);
+            self.0.rearm.notify_one();
+        }
+    }
+
+    fn carry_out(&self, core: &mut Core) {
+        let Core { shard: Some(shard), waiters, outputs, .. } = core else { return };
         for output in outputs.drain(..) {
             match output {
                 Output::Appended { ticket, result } => waiters.appended(ticket, result),
@@ -243,13 +284,6 @@ impl ShardHandle {
                 }
             }
         }
-        let next = shard.next_deadline();
-        drop(core);
-        // A timer that rings too early does no harm, so it is only ever moved forward here.
-        if next.is_some_and(|next| self.0.armed.get().is_none_or(|armed| next < armed)) {
-            self.0.armed.set(next);
-            self.0.rearm.notify_one();
-        }
     }
 
     fn now(&self) -> Millis {
@@ -266,6 +300,14 @@ impl fmt::Debug for ShardHandle {
 async fn feed_synced(shard: ShardHandle, mut synced: tokio::sync::mpsc::UnboundedReceiver<Synced>) {
     while let Some(Synced { round, results }) = synced.recv().await {
         shard.step([Event::Synced { round, results }]);
+    }
+}
+
+/// Runs when the tasks have had their turn that were runnable when the first append was taken in.
+async fn settle(shard: ShardHandle) {
+    loop {
+        shard.0.to_settle.notified().await;
+        shard.settle();
     }
 }
 

@@ -3,7 +3,8 @@
 //! A step has two halves. Each event is handled in its own file ([`crate::serve`], [`crate::follow`],
 //! [`crate::roles`], [`crate::upkeep`], [`crate::isr`]) and notes the partitions it touched; then [`Shard::settle`]
 //! looks once at each of those: answers producers, sends proposals, wakes fetches, asks for a sync, sends the next
-//! fetches. So the work of a step grows with what it touched, not with what is hosted.
+//! fetches. So the work of a step grows with what it touched, not with what is hosted. The second half may also be that of
+//! a later step ([`Shard::take_in`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -53,7 +54,7 @@ pub struct Shard<D: Disk> {
     pub(crate) deadlines: Deadlines,
     pub(crate) upkeep: Upkeep,
     pub(crate) throttles: Throttles,
-    /// Partitions that this step has changed.
+    /// Partitions that were changed since the last step settled.
     pub(crate) touched: BTreeSet<TopicPartition>,
 }
 
@@ -72,11 +73,23 @@ impl<D: Disk> Shard<D> {
         disk: &mut D,
         outputs: &mut Vec<Output>,
     ) {
+        self.take_in(now, events, disk, outputs);
+        self.settle(now, disk, outputs);
+    }
+
+    /// The first half of a step: handles events, in order, and leaves what follows from them to the next step, which must
+    /// come soon. Whoever handles several requests in a row wakes each follower once, for all of them.
+    pub fn take_in(
+        &mut self,
+        now: Millis,
+        events: impl IntoIterator<Item = Event>,
+        disk: &mut D,
+        outputs: &mut Vec<Output>,
+    ) {
         self.refill_throttles(now);
         for event in events {
             self.handle(now, event, disk, outputs);
         }
-        self.settle(now, disk, outputs);
     }
 
     fn handle(&mut self, now: Millis, event: Event, disk: &mut D, outputs: &mut Vec<Output>) {

@@ -4,6 +4,7 @@ mod support;
 
 use minisr_logic::Offset;
 use minisr_replica::{Acks, AppendError, RoleName};
+use minisr_wire::batch::Producer;
 use support::{Cluster, Message, flush_commit, idempotent};
 
 #[test]
@@ -57,6 +58,42 @@ fn replication_high_watermark_travels_with_the_next_records_without_a_fetch_of_i
     }
     assert_eq!(cluster.fetches_sent - before, 4 * 2, "one fetch for each record and follower");
     assert_eq!([1, 2, 3].map(|id| cluster.high_watermark(id)), [5, 4, 4]);
+}
+
+/// A leader that handles several requests in a row wakes each follower once, for all of them.
+#[test]
+fn replication_appends_taken_in_one_after_the_other_travel_together() {
+    let mut cluster = Cluster::new(3, 2);
+    cluster.produce("a");
+    cluster.pass(1_000);
+    let before = cluster.fetches_sent;
+    let mut tickets = Vec::new();
+    for value in ["b", "c", "d"] {
+        let (ticket, append) = cluster.append(&[value], Acks::All, Producer::NONE);
+        cluster.take_in(1, [append]);
+        tickets.push(ticket);
+    }
+    assert_eq!(cluster.log_end(1), 4);
+    assert!(cluster.in_transit.is_empty(), "nobody is woken yet");
+    cluster.settle(1);
+    cluster.run();
+    let offsets: Vec<_> = tickets.iter().map(|&ticket| cluster.result(ticket)).collect();
+    assert_eq!(offsets, [1, 2, 3].map(|offset| Some(Ok(offset))));
+    assert_eq!(cluster.fetches_sent - before, 2, "one fetch for each follower");
+    cluster.pass(1_000);
+    cluster.assert_converged();
+}
+
+#[test]
+fn replication_acks_1_is_answered_when_it_is_taken_in() {
+    let mut cluster = Cluster::new(3, 2);
+    cluster.produce("a");
+    let (ticket, append) = cluster.append(&["b"], Acks::Leader, Producer::NONE);
+    cluster.take_in(1, [append]);
+    assert_eq!(cluster.result(ticket), Some(Ok(1)));
+    cluster.settle(1);
+    cluster.pass(1_000);
+    cluster.assert_converged();
 }
 
 #[test]

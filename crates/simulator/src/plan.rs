@@ -46,6 +46,8 @@ pub struct Plan {
     pub safety_ms: u64,
     /// How often, of 1,000, what a broker learns of the metadata reaches its shard together with what comes next.
     pub together_permille: u64,
+    /// How often, of 1,000, a broker takes an append in and settles later, as when it has further requests at hand.
+    pub turn_permille: u64,
     /// Largest ordinary network delay.
     pub delay_max_ms: u64,
     /// Producers.
@@ -140,6 +142,7 @@ impl Plan {
             replica_fetchers: roll.between(1, 2) as u32,
             safety_ms: roll.between(4_000, 15_000),
             together_permille: rate(&mut dice.roll(0, "together", 0), 500, 900),
+            turn_permille: rate(&mut dice.roll(0, "turns", 0), 500, 900),
             delay_max_ms: roll.between(2, 40),
             producers,
             consumers: roll.between(1, 2) as u32,

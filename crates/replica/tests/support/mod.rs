@@ -412,7 +412,28 @@ impl Cluster {
         let Some(shard) = broker.shard.as_mut() else { return };
         let mut outputs = Vec::new();
         shard.step(self.now, event, &mut broker.disk, &mut outputs);
-        let id = BrokerId(id);
+        self.carry_out(BrokerId(id), outputs);
+    }
+
+    /// One broker takes events in; what follows from them waits for [`Self::settle`].
+    pub fn take_in(&mut self, id: i32, events: impl IntoIterator<Item = Event>) {
+        let broker = self.brokers.get_mut(&BrokerId(id)).expect("known");
+        let shard = broker.shard.as_mut().expect("running");
+        let mut outputs = Vec::new();
+        shard.take_in(self.now, events, &mut broker.disk, &mut outputs);
+        self.carry_out(BrokerId(id), outputs);
+    }
+
+    /// A step without an event of its own.
+    pub fn settle(&mut self, id: i32) {
+        let broker = self.brokers.get_mut(&BrokerId(id)).expect("known");
+        let shard = broker.shard.as_mut().expect("running");
+        let mut outputs = Vec::new();
+        shard.step_batch(self.now, [], &mut broker.disk, &mut outputs);
+        self.carry_out(BrokerId(id), outputs);
+    }
+
+    fn carry_out(&mut self, id: BrokerId, outputs: Vec<Output>) {
         for output in outputs {
             match output {
                 Output::Appended { ticket, result } => {
@@ -453,15 +474,19 @@ impl Cluster {
     }
 
     pub fn send_batch(&mut self, to: i32, values: &[&str], acks: Acks, producer: Producer) -> Ticket {
+        let (ticket, append) = self.append(values, acks, producer);
+        self.step(to, append);
+        ticket
+    }
+
+    /// What a produce request asks of a shard.
+    pub fn append(&mut self, values: &[&str], acks: Acks, producer: Producer) -> (Ticket, Event) {
         let ticket = self.ticket();
         let batch = batch(values, producer);
         let summary = batch_summary(&BatchView::parse(&batch).expect("a batch"));
         let partition = self.key();
-        self.step(
-            to,
-            Event::Append(Append { ticket, partition, batch: batch.into(), summary, acks, timeout_ms: 30_000 }),
-        );
-        ticket
+        let append = Append { ticket, partition, batch: batch.into(), summary, acks, timeout_ms: 30_000 };
+        (ticket, Event::Append(append))
     }
 
     /// Sends one record with acks=all and lets everything move; returns its offset.

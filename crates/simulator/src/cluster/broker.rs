@@ -62,8 +62,12 @@ pub struct Running {
     pub(super) image: Image,
     known_index: u64,
     tick_at: Option<u64>,
-    /// The images that the shard saw in its last step, or the last one that it had seen by then. Never empty.
+    /// The images that the shard saw in its last step, or the last one that it had seen by then. Never empty. With
+    /// appends that were taken in before that step, the one that it had seen by then as well: what they decided is answered
+    /// in it (seed 2004855).
     pub(super) shown: Vec<Arc<Image>>,
+    /// Appends were taken in and nothing was settled since.
+    unsettled: bool,
     /// Images that reach the shard together with the next event.
     held: Vec<ShardEvent>,
     waiting: BTreeMap<u64, Waiting>,
@@ -167,6 +171,7 @@ impl Cluster {
             image: image.clone(),
             tick_at: None,
             shown: vec![Arc::new(Image::new())],
+            unsettled: false,
             held: Vec::new(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
@@ -336,10 +341,15 @@ impl Cluster {
         let Produce { partition, attempt, batch, summary, acks } = produce;
         let ticket = self.ticket(id, Waiting { call, from, asked: Asked::Produce { partition, attempt, acks } });
         let timeout_ms = self.plan.lag_time_max_ms * 2;
-        self.step_shard(
-            id,
-            [ShardEvent::Append(Append { ticket, partition, batch: batch.into(), summary, acks, timeout_ms })],
-        );
+        let append = ShardEvent::Append(Append { ticket, partition, batch: batch.into(), summary, acks, timeout_ms });
+        let mut roll = self.roll("turn", call);
+        if roll.chance(self.plan.turn_permille) {
+            let life = self.brokers[&id].life;
+            self.take_in(id, append);
+            self.schedule(roll.between(0, 2), Event::Release { broker: id, life });
+        } else {
+            self.step_shard(id, [append]);
+        }
     }
 
     fn ticket(&mut self, id: BrokerId, waiting: Waiting) -> Ticket {
@@ -443,9 +453,25 @@ impl Cluster {
         let images = events.iter().filter_map(|it| if let ShardEvent::Image(image) = it { Some(image) } else { None });
         let images: Vec<Arc<Image>> = images.cloned().collect();
         let seen = run.shown.len() - 1;
-        run.shown.drain(..if images.is_empty() { seen } else { seen + 1 });
+        let is_outdated = !images.is_empty() && !run.unsettled;
+        run.unsettled = false;
+        run.shown.drain(..if is_outdated { seen + 1 } else { seen });
         run.shown.extend(images);
         run.shard.step_batch(Millis(self.now), events, &mut broker.disk, &mut outputs);
+        self.after_step(id, outputs);
+    }
+
+    /// The first half of a step: what follows from the append waits for the next one.
+    fn take_in(&mut self, id: BrokerId, append: ShardEvent) {
+        let broker = self.brokers.get_mut(&id).expect("a broker of this cluster");
+        let Some(run) = broker.run.as_mut() else { return };
+        let mut outputs = Vec::new();
+        run.unsettled = true;
+        run.shard.take_in(Millis(self.now), [append], &mut broker.disk, &mut outputs);
+        self.after_step(id, outputs);
+    }
+
+    fn after_step(&mut self, id: BrokerId, outputs: Vec<Output>) {
         self.steps += 1;
         self.observe(id, &outputs);
         self.note_answers(id, &outputs);
