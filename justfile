@@ -96,7 +96,7 @@ bench-gate *ARGS:
     done
     exit "$status"
 
-# criterion benches of the parts
+# criterion benches of the parts; `--bench kernel`: what the kernel alone takes for replicated bytes, by several calls
 bench-parts *ARGS:
     cargo bench --locked -p minisr-benches {{ ARGS }}
 
@@ -105,7 +105,7 @@ check: && deny
     cargo fmt --all -- --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
     # Which `--all-targets` leaves out, as `cargo bench` does.
-    cargo clippy --locked -p minisr-benches --bench allocations --bench instructions -- -D warnings
+    cargo clippy --locked -p minisr-benches --bench allocations --bench instructions --bench kernel -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
     scripts/dependency-direction
     scripts/zoo-absent
