@@ -14,28 +14,27 @@ const ENTRIES: u32 = 8;
 const ALL_OF_IT: i32 = 0x100;
 
 pub(crate) fn lead(file: &File, followers: &mut [TcpStream], frames: &mut Frames) -> Result<()> {
-    let mut ring = ring()?;
-    while let Some((position, frame)) = frames.next() {
-        let write =
-            opcode::Write::new(Fd(file.as_raw_fd()), frame.as_ptr(), frame.len() as u32).offset(position).build();
-        let sends = followers.iter().map(|follower| {
-            opcode::Send::new(Fd(follower.as_raw_fd()), frame.as_ptr(), frame.len() as u32).flags(ALL_OF_IT).build()
-        });
-        let steps: Vec<squeue::Entry> = std::iter::once(write).chain(sends).collect();
-        submit(&mut ring, &steps, frame)?;
-    }
-    Ok(())
+    lead_by(file, followers, frames, |follower, frame| {
+        opcode::Send::new(follower, frame.as_ptr(), frame.len() as u32).flags(ALL_OF_IT).build()
+    })
 }
 
 pub(crate) fn lead_zero_copy(file: &File, followers: &mut [TcpStream], frames: &mut Frames) -> Result<()> {
+    lead_by(file, followers, frames, |follower, frame| {
+        opcode::SendZc::new(follower, frame.as_ptr(), frame.len() as u32).flags(ALL_OF_IT).build()
+    })
+}
+
+fn lead_by(
+    file: &File,
+    followers: &mut [TcpStream],
+    frames: &mut Frames,
+    send: fn(Fd, &[u8]) -> squeue::Entry,
+) -> Result<()> {
     let mut ring = ring()?;
     while let Some((position, frame)) = frames.next() {
-        let write =
-            opcode::Write::new(Fd(file.as_raw_fd()), frame.as_ptr(), frame.len() as u32).offset(position).build();
-        let sends = followers.iter().map(|follower| {
-            opcode::SendZc::new(Fd(follower.as_raw_fd()), frame.as_ptr(), frame.len() as u32).flags(ALL_OF_IT).build()
-        });
-        let steps: Vec<squeue::Entry> = std::iter::once(write).chain(sends).collect();
+        let sends = followers.iter().map(|follower| send(Fd(follower.as_raw_fd()), frame));
+        let steps: Vec<squeue::Entry> = std::iter::once(write(file, position, frame)).chain(sends).collect();
         submit(&mut ring, &steps, frame)?;
     }
     Ok(())
@@ -49,11 +48,13 @@ pub(crate) fn follow(file: &File, leader: &mut TcpStream, frames: &mut Frames) -
             .build()
             // The write begins when all has come.
             .flags(squeue::Flags::IO_LINK);
-        let write =
-            opcode::Write::new(Fd(file.as_raw_fd()), frame.as_ptr(), frame.len() as u32).offset(position).build();
-        submit(&mut ring, &[receive, write], frame)?;
+        submit(&mut ring, &[receive, write(file, position, frame)], frame)?;
     }
     Ok(())
+}
+
+fn write(file: &File, position: u64, frame: &[u8]) -> squeue::Entry {
+    opcode::Write::new(Fd(file.as_raw_fd()), frame.as_ptr(), frame.len() as u32).offset(position).build()
 }
 
 fn ring() -> Result<IoUring> {
