@@ -453,9 +453,9 @@ impl Cluster {
         let images = events.iter().filter_map(|it| if let ShardEvent::Image(image) = it { Some(image) } else { None });
         let images: Vec<Arc<Image>> = images.cloned().collect();
         let seen = run.shown.len() - 1;
-        let is_outdated = !images.is_empty() && !run.unsettled;
+        let forgets_the_last = !images.is_empty() && !run.unsettled;
         run.unsettled = false;
-        run.shown.drain(..if is_outdated { seen + 1 } else { seen });
+        run.shown.drain(..if forgets_the_last { seen + 1 } else { seen });
         run.shown.extend(images);
         run.shard.step_batch(Millis(self.now), events, &mut broker.disk, &mut outputs);
         self.after_step(id, outputs);

@@ -5,6 +5,8 @@ mod checkpoints;
 mod disks;
 mod journal;
 mod model;
+// Looks into /proc.
+#[cfg(target_os = "linux")]
 mod reclaim;
 mod recovery;
 mod reservation;

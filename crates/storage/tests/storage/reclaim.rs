@@ -15,6 +15,12 @@ fn write_large(path: &Path) -> minisr_storage::disk::real::RealFile {
     file
 }
 
+/// The names of this process's threads.
+fn threads() -> Vec<String> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok()).collect()
+}
+
 /// What this process has open of files that once lay in `directory`.
 fn open_files(directory: &Path) -> Vec<PathBuf> {
     let handles = fs::read_dir("/proc/self/fd").unwrap();
@@ -35,6 +41,7 @@ fn removed_large_file_is_closed_soon_whoever_had_it_open() {
     assert_eq!(RealDisk.read_at(&file, LARGE_BYTES as u64 - 2, &mut end).unwrap(), 2);
     assert_eq!(end, [7, 7, 0, 0], "whoever has it open reads on");
     drop(file);
+    assert!(threads().iter().any(|name| name.trim() == "reclaim"), "somebody else closes them");
     let limit = Instant::now() + Duration::from_secs(20);
     while !open_files(directory.path()).is_empty() {
         assert!(Instant::now() < limit, "still open: {:?}", open_files(directory.path()));
