@@ -91,9 +91,12 @@ impl ReplicaLog {
     }
 
     fn segment(&mut self, file: &str, bytes: &[u8]) {
+        let mut read = 0;
         for item in batch::iter(bytes) {
             let view = match item {
                 Ok(view) => view,
+                // A segment that was growing when its broker was killed has zeros behind its batches.
+                Err(_) if bytes[read..].iter().all(|byte| *byte == 0) => return,
                 Err(error) => {
                     self.problems.push(format!("{file} after offset {}: {error}", self.end()));
                     return;
@@ -102,6 +105,7 @@ impl ReplicaLog {
             if let Err(error) = view.check_crc() {
                 self.problems.push(format!("{file} offset {}: {error}", view.base_offset()));
             }
+            read += view.bytes().len();
             self.batches.push(Batch {
                 base_offset: view.base_offset(),
                 next_offset: view.next_offset(),
@@ -171,6 +175,18 @@ mod tests {
         write(data.path(), &[("00000000000000000000.log", bytes)], 3);
         let log = ReplicaLog::read(data.path(), 1, "orders", 0).unwrap().unwrap();
         assert_eq!(log.problems.len(), 3, "{:?}", log.problems);
+    }
+
+    #[test]
+    fn replica_log_of_a_killed_broker_may_have_zeros_behind_its_batches() {
+        let data = tempfile::tempdir().unwrap();
+        let whole = batch(0, 0, "a");
+        let (padded, torn) = ([&whole[..], &[0; 4000]].concat(), [&whole[..], &[0; 4000], &[1]].concat());
+        for (bytes, problems) in [(padded, 0), (torn, 1)] {
+            write(data.path(), &[("00000000000000000000.log", bytes)], 1);
+            let log = ReplicaLog::read(data.path(), 1, "orders", 0).unwrap().unwrap();
+            assert_eq!((log.end(), log.problems.len()), (1, problems), "{:?}", log.problems);
+        }
     }
 
     #[test]

@@ -57,18 +57,13 @@ pub trait Disk {
     fn write_at(&mut self, file: &Self::File, position: u64, buffers: &[IoSlice<'_>]) -> io::Result<()>;
     /// Reads until `buffer` is full or the file ends; returns how many bytes were read.
     fn read_at(&mut self, file: &Self::File, position: u64, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Cuts (or, with zeros, extends) the file to `len` bytes.
+    /// Cuts (or, with zeros, extends) the file to `len` bytes, and gives back what was reserved behind them.
     fn truncate(&mut self, file: &Self::File, len: u64) -> io::Result<()>;
     /// Settles where the bytes from `position` on, `bytes` of them, will lie, before they are written. The file's
     /// length and what is read from it stay the same. Only a hint: a disk that has no such thing refuses.
     fn reserve(&mut self, file: &Self::File, position: u64, bytes: u64) -> io::Result<()> {
         let _ = (file, position, bytes);
         Err(io::ErrorKind::Unsupported.into())
-    }
-    /// Gives back what was reserved behind the end of the file, as [`Disk::truncate`] does.
-    fn give_back(&mut self, file: &Self::File) -> io::Result<()> {
-        let _ = file;
-        Ok(())
     }
     /// A handle to sync what was written to `file` so far.
     fn sync_handle(&mut self, file: &Self::File) -> Self::SyncHandle;

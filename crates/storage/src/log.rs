@@ -35,8 +35,8 @@ pub struct LogConfig {
     pub index_interval_bytes: u32,
     /// `segment.index.bytes`: a segment rolls when an index would grow beyond this.
     pub segment_index_bytes: u32,
-    /// `log.preallocate`: the growing segment reserves room on the disk ahead of its end, where the disk can do that;
-    /// without it appends wait while the kernel decides where earlier ones will lie.
+    /// `log.preallocate`: the growing segment reserves room on the disk ahead of its end, where the disk can do that, and
+    /// its writes end at round places; without it appends wait while the kernel decides where earlier ones will lie.
     pub preallocate: bool,
     /// Bytes of the most recent batches kept in memory for reading.
     pub tail_bytes_max: usize,
@@ -269,7 +269,7 @@ impl<D: Disk> Log<D> {
     fn write(&mut self, disk: &mut D, run: &mut Run<'_>) -> Result<(), Poisoned> {
         let Some((end, last_epoch)) = run.end.take() else { return Ok(()) };
         let active = self.segments.back_mut().expect("a log has an active segment");
-        if let Err(error) = active.append(disk, &run.buffers, &run.batches, &self.config) {
+        if let Err(error) = active.append(disk, &mut run.buffers, &run.batches, &self.config) {
             // Best effort: recovery cuts what stays behind, and nobody reads past the end.
             let file = active.file.as_ref().expect("the active segment is open");
             let _ = disk.truncate(file, active.len);

@@ -3,7 +3,8 @@
 //! After a clean shutdown the segments are trusted, apart from cheap checks of the seams between them. Otherwise
 //! every segment that reaches past the recovery point, and every one without a sound index, is read from its first
 //! byte: lengths, CRCs, contiguous offsets, leader epochs that never fall. At the first bad batch the log is cut, and
-//! **every later segment is deleted**: what stands behind a hole is not part of the log.
+//! **every later segment is deleted**: what stands behind a hole is not part of the log. Zeros at the end of a file are
+//! no bad batch but padding ([`crate::reservation`]): they go, and nothing is lost.
 //!
 //! Recovery is idempotent: it only removes, and what it leaves passes the same checks again. Whatever may have been
 //! cut without a sync, now or by a process that was killed, is synced with the next sync round.
@@ -12,6 +13,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::header::BatchHeader;
 use crate::index::{Index, MaxTimestamp};
 use crate::log::{Log, LogConfig};
+use crate::reservation::is_padding;
 use crate::segment::{BadBatch, Found, Scanner, Segment, base_offset_of, log_name};
 use crate::zoo::{self, Flaw};
 use std::collections::VecDeque;
@@ -167,15 +169,24 @@ impl<D: Disk> Opening<'_, D> {
         let file = segment.file.as_ref().expect("opened by the caller");
         let mut max = index.max_timestamp();
         let (mut end, mut last_epoch) = (segment.base_offset, None);
-        let mut scanner = Scanner::new(index.last_position(), segment.len, false);
+        let mut valid = index.last_position();
+        let mut scanner = Scanner::new(valid, segment.len, false);
         loop {
             match scanner.next(self.disk, file)? {
                 Found::Batch(_, header) if header.base_offset < end => return Ok(None),
-                Found::Batch(_, header) => {
+                Found::Batch(position, header) => {
                     max.observe(&header);
                     (end, last_epoch) = (header.end_offset(), Some(header.leader_epoch));
+                    valid = position + header.size as u64;
                 }
                 Found::End => break,
+                // Zeros where the index promises a batch are none.
+                Found::Bad(_) if valid > 0 && last_epoch.is_none() => return Ok(None),
+                Found::Bad(_) if is_padding(self.disk, file, valid, segment.len)? => {
+                    self.disk.truncate(file, valid)?;
+                    segment.len = valid;
+                    break;
+                }
                 Found::Bad(_) => return Ok(None),
             }
         }
@@ -207,6 +218,11 @@ impl<D: Disk> Opening<'_, D> {
                     (end, last_epoch) = (header.end_offset(), Some(header.leader_epoch));
                 }
                 Found::End => break None,
+                Found::Bad(_) if is_padding(self.disk, &file, valid, segment.len)? => {
+                    self.disk.truncate(&file, valid)?;
+                    segment.len = valid;
+                    break None;
+                }
                 Found::Bad(reason) => break Some(reason),
             }
         };

@@ -1,6 +1,7 @@
 //! One data file, `<20-digit base offset>.log`, with its two sparse indexes.
 //!
-//! The data file is nothing but record batches, one after the other; its length is its end. The active segment has
+//! The data file is nothing but record batches, one after the other, and while it grows some zeros behind them
+//! ([`crate::reservation`]). The active segment has
 //! its file open and its index in memory. A sealed segment keeps the file open only until it is synced, and its
 //! index is loaded when somebody reads there.
 
@@ -122,7 +123,7 @@ impl Scanner {
 #[derive(Clone, Debug)]
 pub(crate) struct Segment<D: Disk> {
     pub(crate) base_offset: i64,
-    /// Length of the data file.
+    /// Length of the data file, without padding.
     pub(crate) len: u64,
     /// Open while the segment is active, not yet synced, or the one sealed segment being read.
     pub(crate) file: Option<D::File>,
@@ -172,7 +173,7 @@ impl<D: Disk> Segment<D> {
     pub(crate) fn append(
         &mut self,
         disk: &mut D,
-        buffers: &[IoSlice<'_>],
+        buffers: &mut Vec<IoSlice<'_>>,
         batches: &[(u64, BatchHeader)],
         config: &LogConfig,
     ) -> io::Result<()> {
@@ -180,6 +181,10 @@ impl<D: Disk> Segment<D> {
         if config.preallocate {
             let bytes = buffers.iter().map(|buffer| buffer.len() as u64).sum();
             self.reservation.before_write(disk, file, self.len, bytes, u64::from(config.segment_bytes));
+            let padding = self.reservation.padding(self.len + bytes);
+            if !padding.is_empty() {
+                buffers.push(IoSlice::new(padding));
+            }
         }
         disk.write_at(file, self.len, buffers)?;
         let start = self.len;
@@ -211,10 +216,10 @@ impl<D: Disk> Segment<D> {
         Ok(())
     }
 
-    /// Gives back room on the disk that it will not use; for a segment that is whole.
+    /// Gives back room on the disk that it will not use, and cuts off padding; for a segment that is whole.
     pub(crate) fn give_back(&mut self, disk: &mut D) {
         if let Some(file) = &self.file {
-            self.reservation.give_back(disk, file);
+            self.reservation.give_back(disk, file, self.len);
         }
     }
 

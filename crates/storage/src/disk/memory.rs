@@ -417,9 +417,16 @@ impl Disk for MemoryDisk {
         self.check(Operation::Truncate, file)?;
         let content = &mut self.inode(file)?.content;
         let before = content.len() as u64;
-        content.truncate(usize::try_from(len).map_err(io::Error::other)?);
-        self.bytes_stored = self.bytes_stored - before + len;
+        if before != len {
+            content.truncate(usize::try_from(len).map_err(io::Error::other)?);
+            self.bytes_stored = self.bytes_stored - before + len;
+        }
         Ok(())
+    }
+
+    fn reserve(&mut self, file: &MemoryFile, _position: u64, _bytes: u64) -> io::Result<()> {
+        // Memory has no places to settle: there is nothing to do.
+        self.check(Operation::Reserve, file)
     }
 
     fn sync_handle(&mut self, file: &MemoryFile) -> MemorySync {

@@ -108,11 +108,6 @@ impl Disk for RealDisk {
         nix::fcntl::fallocate(&**file.0, behind_the_end, position?, bytes?).map_err(io::Error::from)
     }
 
-    fn give_back(&mut self, file: &RealFile) -> io::Result<()> {
-        // Cutting a file to the length that it has frees what lies behind (ext4, XFS).
-        file.0.set_len(file.0.metadata()?.len())
-    }
-
     fn sync_handle(&mut self, file: &RealFile) -> RealSync {
         RealSync { file: Arc::clone(&file.0), is_directory: false }
     }

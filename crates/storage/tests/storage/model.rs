@@ -50,8 +50,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// What a power loss does to a disk, if it can happen there.
 trait PowerLoss: Disk {
-    /// Returns false when this disk cannot lose power.
-    fn lose_power(&mut self, _seed: u64) -> bool {
+    /// Returns false when this disk cannot lose power. Files are `scale` times as long as usual.
+    fn lose_power(&mut self, _seed: u64, _scale: u64) -> bool {
         false
     }
 }
@@ -59,7 +59,7 @@ trait PowerLoss: Disk {
 impl PowerLoss for RealDisk {}
 
 impl PowerLoss for MemoryDisk {
-    fn lose_power(&mut self, mut seed: u64) -> bool {
+    fn lose_power(&mut self, mut seed: u64, scale: u64) -> bool {
         self.crash(&mut |_| {
             // SplitMix64: enough to spread one seed over the questions.
             seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -68,8 +68,11 @@ impl PowerLoss for MemoryDisk {
             match mixed % 4 {
                 0 => Survives::Nothing,
                 1 => Survives::Everything,
-                2 => Survives::Prefix { operations: (mixed >> 8) as usize % 5, bytes: (mixed >> 16) % 400 },
-                _ => Survives::Hole { from: (mixed >> 8) % 900, to: (mixed >> 8) % 900 + (mixed >> 24) % 300 },
+                2 => Survives::Prefix { operations: (mixed >> 8) as usize % 5, bytes: (mixed >> 16) % 400 * scale },
+                _ => {
+                    let from = (mixed >> 8) % 900 * scale;
+                    Survives::Hole { from, to: from + (mixed >> 24) % 300 * scale }
+                }
             }
         });
         true
@@ -112,8 +115,9 @@ fn check<D: Disk>(disk: &mut D, log: &mut Log<D>, model: &Model) {
     assert!(log.flushed_offset() <= log.end_offset());
 }
 
-fn run<D: PowerLoss>(disk: &mut D, directory: &Path, tail_bytes_max: usize, steps: Vec<Step>) {
-    let config = LogConfig { tail_bytes_max, ..small() };
+/// Payloads and segments are `scale` times those of [`small`].
+fn run<D: PowerLoss>(disk: &mut D, directory: &Path, tail_bytes_max: usize, scale: u32, steps: Vec<Step>) {
+    let config = LogConfig { tail_bytes_max, segment_bytes: small().segment_bytes * scale, ..small() };
     let mut model = Model { batches: Vec::new(), start: 0, end: 0, epoch: 0, fill: 0 };
     let (mut log, _) = open_at(disk, directory, config.clone(), UNCLEAN);
     for step in steps {
@@ -122,7 +126,7 @@ fn run<D: PowerLoss>(disk: &mut D, directory: &Path, tail_bytes_max: usize, step
                 let mut added = Vec::new();
                 for (records, payload) in sizes {
                     model.fill = model.fill.wrapping_add(1);
-                    let batch = batch_of(model.end, model.epoch, records, model.end, payload, model.fill);
+                    let batch = batch_of(model.end, model.epoch, records, model.end, payload * scale as usize, model.fill);
                     model.end += i64::from(records);
                     added.push(batch);
                 }
@@ -194,7 +198,7 @@ fn run<D: PowerLoss>(disk: &mut D, directory: &Path, tail_bytes_max: usize, step
             Step::PowerLoss(seed) => {
                 let flushed = log.flushed_offset();
                 let options = OpenOptions { clean: false, recovery_point: flushed, start_offset: model.start };
-                if !disk.lose_power(seed) {
+                if !disk.lose_power(seed, u64::from(scale)) {
                     continue;
                 }
                 let recovered;
@@ -246,7 +250,7 @@ proptest! {
 
     #[test]
     fn model_memory_disk_agrees(steps in steps(), tail_bytes_max in prop_oneof![Just(0), Just(700), Just(1 << 20)]) {
-        run(&mut fresh_disk(), Path::new(DIRECTORY), tail_bytes_max, steps);
+        run(&mut fresh_disk(), Path::new(DIRECTORY), tail_bytes_max, 1, steps);
     }
 }
 
@@ -256,6 +260,24 @@ proptest! {
     #[test]
     fn model_real_disk_agrees(steps in steps(), tail_bytes_max in prop_oneof![Just(0), Just(700)]) {
         let directory = tempfile::tempdir().unwrap();
-        run(&mut RealDisk, &directory.path().join("topic-0"), tail_bytes_max, steps);
+        run(&mut RealDisk, &directory.path().join("topic-0"), tail_bytes_max, 1, steps);
+    }
+}
+
+/// So many times as long that segments reserve room and writes go on with zeros.
+const PADDED: u32 = 2_000;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn model_memory_disk_agrees_with_padding(steps in steps(), tail_bytes_max in prop_oneof![Just(0), Just(1 << 20)]) {
+        run(&mut fresh_disk(), Path::new(DIRECTORY), tail_bytes_max, PADDED, steps);
+    }
+
+    #[test]
+    fn model_real_disk_agrees_with_padding(steps in steps()) {
+        let directory = tempfile::tempdir().unwrap();
+        run(&mut RealDisk, &directory.path().join("topic-0"), 0, PADDED, steps);
     }
 }

@@ -14,6 +14,8 @@ pub enum Operation {
     Read,
     /// Truncating.
     Truncate,
+    /// Reserving room.
+    Reserve,
     /// Syncing a file. What was un-synced is lost at the next power loss, even if a later sync succeeds, which is how
     /// Linux behaves.
     Sync,
