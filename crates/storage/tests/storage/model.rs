@@ -126,7 +126,8 @@ fn run<D: PowerLoss>(disk: &mut D, directory: &Path, tail_bytes_max: usize, scal
                 let mut added = Vec::new();
                 for (records, payload) in sizes {
                     model.fill = model.fill.wrapping_add(1);
-                    let batch = batch_of(model.end, model.epoch, records, model.end, payload * scale as usize, model.fill);
+                    let batch =
+                        batch_of(model.end, model.epoch, records, model.end, payload * scale as usize, model.fill);
                     model.end += i64::from(records);
                     added.push(batch);
                 }
