@@ -70,15 +70,28 @@ fn appends(c: &mut Criterion) {
     group.bench_function("real/4x64KiB_in_one_write", |b| {
         b.iter_custom(|count| append(&mut disk, &mut log, &produced, 4, count));
     });
-    let small = batch(1 << 10);
-    group.throughput(Throughput::Bytes(small.len() as u64));
-    group.bench_function("real/1KiB", |b| {
-        b.iter_custom(|count| append(&mut disk, &mut log, &small, 1, count));
-    });
+    for kib in [1, 4, 16] {
+        let small = batch(kib << 10);
+        group.throughput(Throughput::Bytes(small.len() as u64));
+        group.bench_function(format!("real/{kib}KiB"), |b| {
+            b.iter_custom(|count| append(&mut disk, &mut log, &small, 1, count));
+        });
+    }
     group.finish();
 }
 
-fn read<D: Disk>(group: &mut Criterion, name: &str, mut disk: D, directory: &Path, tail_bytes_max: usize, back: i64) {
+/// Where a log is read, in batches of 64 KiB.
+struct Reading {
+    /// Bytes of recent batches kept in memory.
+    tail_bytes_max: usize,
+    /// How many batches from its end on.
+    back: i64,
+    /// How many at a time.
+    batches: usize,
+}
+
+fn read<D: Disk>(group: &mut Criterion, name: &str, mut disk: D, directory: &Path, reading: &Reading) {
+    let &Reading { tail_bytes_max, back, batches } = reading;
     let produced = batch(64 << 10);
     let records = i64::from(BatchView::parse(&produced).expect("a batch").record_count());
     let mut log = open(&mut disk, directory, tail_bytes_max);
@@ -86,11 +99,12 @@ fn read<D: Disk>(group: &mut Criterion, name: &str, mut disk: D, directory: &Pat
     let (first, end) = (log.end_offset() - back * records, log.end_offset());
     let mut at = first;
     let mut group = group.benchmark_group("segment/read");
-    group.throughput(Throughput::Bytes(produced.len() as u64));
+    group.throughput(Throughput::Bytes((batches * produced.len()) as u64));
     group.bench_function(name, |b| {
         b.iter(|| {
-            let bytes = log.read(&mut disk, black_box(at), end, produced.len(), true).expect("the log reads");
-            at += records;
+            let bytes_max = batches * produced.len();
+            let bytes = log.read(&mut disk, black_box(at), end, bytes_max, true).expect("the log reads");
+            at += records * batches as i64;
             if at >= end {
                 at = first;
             }
@@ -102,9 +116,12 @@ fn read<D: Disk>(group: &mut Criterion, name: &str, mut disk: D, directory: &Pat
 
 fn reads(c: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    read(c, "real/64KiB", RealDisk, &directory.path().join("cold-0"), 0, 512);
-    read(c, "memory/64KiB", MemoryDisk::new(), Path::new("/bench/cold-0"), 0, 512);
-    read(c, "tail/64KiB", RealDisk, &directory.path().join("tail-0"), 4 << 20, 32);
+    let old = Reading { tail_bytes_max: 0, back: 512, batches: 1 };
+    read(c, "real/64KiB", RealDisk, &directory.path().join("cold-0"), &old);
+    read(c, "memory/64KiB", MemoryDisk::new(), Path::new("/bench/cold-0"), &old);
+    read(c, "real/1MiB", RealDisk, &directory.path().join("large-0"), &Reading { batches: 16, ..old });
+    let recent = Reading { tail_bytes_max: 4 << 20, back: 32, batches: 1 };
+    read(c, "tail/64KiB", RealDisk, &directory.path().join("tail-0"), &recent);
 }
 
 /// Removing a file that is in memory: the name, and not what it held.

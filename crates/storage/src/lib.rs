@@ -28,7 +28,8 @@
 //! those sealed but not yet synced. Indexes are read and written whole. So a thousand partitions need some two thousand
 //! descriptors, and the process has to raise its soft limit, which is often 1,024.
 //!
-//! Nothing here knows about time, threads or the network. All input and output goes through [`disk::Disk`].
+//! Nothing here knows about time or the network, nor about threads, but for buffers that each keeps for large reads. All
+//! input and output goes through [`disk::Disk`].
 
 pub mod checkpoint;
 pub mod disk;
@@ -42,6 +43,7 @@ pub mod zoo;
 mod fingerprint;
 mod index;
 mod log;
+mod read_buffers;
 mod segment;
 mod tail;
 

@@ -91,18 +91,21 @@ pub async fn run(arguments: &PeersArguments) -> Result<ExitCode> {
     let compared = run.write()?;
     let Run { peers, lost, run_id, .. } = run;
     let yardstick = yardstick(&peers).to_owned();
+    let is_warm = peers.iter().all(|peer| peer.warmth.as_ref().is_none_or(|warmth| warmth.flat));
     for peer in peers {
         peer.target.end().await?;
     }
     println!("{}", readme::text(&compared, &yardstick));
     println!("Report: {}", arguments.output.join("report.html").display());
     if let Some(path) = &arguments.readme {
-        match arguments.is_whole() {
-            true => {
+        let path_shown = path.display();
+        match (arguments.is_whole(), is_warm) {
+            (true, true) => {
                 readme::put_into(path, &arguments.output)?;
-                println!("{} has the table of run {run_id}", path.display());
+                println!("{path_shown} has the table of run {run_id}");
             }
-            false => println!("{} keeps its table: this run was shortened", path.display()),
+            (true, false) => println!("{path_shown} keeps its table: {yardstick} was still getting faster"),
+            (false, _) => println!("{path_shown} keeps its table: this run was shortened"),
         }
     }
     if lost > 0 {

@@ -185,7 +185,14 @@ fn bound_mib(settings: &Settings, idle_bytes: u64) -> f64 {
     // `replica.fetch.response.max.bytes`, given to two followers and taken from two leaders.
     let replica_answers = 4.0 * 10.0 * MIB;
     let requests = f64::from(settings.streams) * f64::from(settings.batch_bytes) * f64::from(settings.max_in_flight);
-    (idle_bytes as f64 + f64::from(quic_connections) * windows + consumer_answer + replica_answers + requests) / MIB
+    let read_buffers = 8.0 * MIB;
+    (idle_bytes as f64
+        + read_buffers
+        + f64::from(quic_connections) * windows
+        + consumer_answer
+        + replica_answers
+        + requests)
+        / MIB
 }
 
 /// As fast as answers come, without a ledger: retention deletes what could be read back.

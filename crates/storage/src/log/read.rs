@@ -4,6 +4,7 @@ use super::Log;
 use crate::disk::Disk;
 use crate::header::BatchHeader;
 use crate::index::MaxTimestamp;
+use crate::read_buffers;
 use crate::segment::{Found, Scanner};
 use crate::tail::whole_batches;
 use bytes::{Bytes, BytesMut};
@@ -115,12 +116,10 @@ impl<D: Disk> Log<D> {
         let left = usize::try_from(segment.len - position).expect("a segment is below 2 GiB");
         let mut wanted = bytes_max.saturating_add(APPROACH_BYTES).min(left);
         loop {
-            let mut buffer = BytesMut::zeroed(wanted);
-            let read = disk.read_at(file, position, &mut buffer)?;
-            buffer.truncate(read);
-            let range = whole_batches(&buffer, from, upper, bytes_max, at_least_one);
+            let bytes = read_buffers::read(wanted, |buffer| disk.read_at(file, position, buffer))?;
+            let range = whole_batches(&bytes, from, upper, bytes_max, at_least_one);
             if !range.is_empty() {
-                return Ok(buffer.freeze().slice(range));
+                return Ok(bytes.slice(range));
             }
             // Nothing fitted: the batch is too far behind the indexed position, larger than what was read, past
             // `upper`, past `bytes_max`, or not there.
@@ -135,7 +134,7 @@ impl<D: Disk> Log<D> {
                 return Ok(Bytes::new());
             }
             let needed = usize::try_from(start - position).expect("a segment is below 2 GiB") + header.size;
-            if read < wanted || needed <= wanted {
+            if bytes.len() < wanted || needed <= wanted {
                 return Err(corrupt);
             }
             wanted = needed;
