@@ -4,7 +4,7 @@
 //! every segment that reaches past the recovery point, and every one without a sound index, is read from its first
 //! byte: lengths, CRCs, contiguous offsets, leader epochs that never fall. At the first bad batch the log is cut, and
 //! **every later segment is deleted**: what stands behind a hole is not part of the log. Zeros at the end of a file are
-//! no bad batch but padding ([`crate::reservation`]): they go, and nothing is lost.
+//! no bad batch but padding (`reservation.rs`): they go, and nothing is lost.
 //!
 //! Recovery is idempotent: it only removes, and what it leaves passes the same checks again. Whatever may have been
 //! cut without a sync, now or by a process that was killed, is synced with the next sync round.
