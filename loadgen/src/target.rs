@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use minisr_client::transport::TlsIdentity;
 use minisr_client::{Address, Admin, Client, ClientConfig, SaslCredentials, TlsFiles, Transport};
-use minisr_cluster::{BrokerState, Cluster, ClusterOptions, Driver, FlushPolicy};
+use minisr_cluster::{Cluster, ClusterOptions, Driver, FlushPolicy};
 
 use crate::settings::{Flush, Settings, TargetKind, TransportKind};
 
@@ -118,30 +118,6 @@ impl Target {
         while tokio::time::Instant::now() < deadline && is_waited_for() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-
-    /// Lets the brokers of an embedded cluster stand still (SIGSTOP). Another cluster goes on: it is not ours.
-    pub async fn pause(&self) -> Result<()> {
-        let Some(cluster) = &self.cluster else { return Ok(()) };
-        for id in cluster.ids() {
-            if cluster.state(id)? == BrokerState::Running {
-                cluster.pause(id).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets brokers that stand still go on; returns whether there were any.
-    pub fn resume(&self) -> Result<bool> {
-        let Some(cluster) = &self.cluster else { return Ok(false) };
-        let mut resumed = false;
-        for id in cluster.ids() {
-            if cluster.state(id)? == BrokerState::Paused {
-                cluster.resume(id)?;
-                resumed = true;
-            }
-        }
-        Ok(resumed)
     }
 
     /// Ends an embedded cluster and removes what it wrote.

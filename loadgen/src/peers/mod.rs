@@ -1,11 +1,12 @@
 //! minisr over TCP, minisr over QUIC and Apache Kafka, measured by the same client in one run (`just bench-peers`).
 //!
 //! * [`plan`]: what is measured of whom, in which order; [`warm`]: how a Java machine is warmed up first.
-//! * `run`: the clusters, the turns, the rows; [`rest`]: when a cluster that stood still may be measured.
+//! * `run`: the clusters, the turns, the rows.
 //! * [`figures`]: medians, ranges and ratios, each beside what it must be; [`page`], [`readme`]: where they are shown.
 //!
-//! What holds: everybody has the same client, settings, seed and repeats; while one cluster of ours is measured the others
-//! stand still; whatever was acknowledged is read back from every peer; everything shown is made from `summary.csv`.
+//! What holds: everybody has the same client, settings, seed and repeats; all clusters run all the time, so that what an
+//! idle one takes is taken from everybody (and is in the manifest); whatever was acknowledged is read back from every
+//! peer; everything shown is made from `summary.csv`.
 
 use std::path::PathBuf;
 
@@ -16,7 +17,6 @@ pub mod figures;
 pub mod page;
 pub mod plan;
 pub mod readme;
-pub mod rest;
 mod run;
 pub mod warm;
 

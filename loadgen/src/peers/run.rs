@@ -9,7 +9,7 @@ use serde_json::json;
 use super::figures::{self, Compared, broker_cpu_s_per_million_records};
 use super::plan::{Measure, Turn, Way, turns};
 use super::warm::{self, Warmth};
-use super::{PeersArguments, page, readme, rest};
+use super::{PeersArguments, page, readme};
 use crate::ballast::{self, Ballast};
 use crate::environment::{self, Environment};
 use crate::outcome::RunFacts;
@@ -29,8 +29,6 @@ const START_S: f64 = 15.0;
 const WARM_S: f64 = 75.0;
 /// How long the idle clusters are watched.
 const IDLE: Duration = Duration::from_secs(3);
-/// Planned seconds until a cluster that stood still has come to rest.
-const REST_S: f64 = 4.0;
 
 /// Somebody who is measured.
 struct Peer {
@@ -51,7 +49,7 @@ pub async fn run(arguments: &PeersArguments) -> Result<ExitCode> {
     let ways = ways(arguments);
     let [first, second] = turns(&measures, ways.len(), arguments.repeats, arguments.seed);
     let warmed = ways.iter().filter(|way| is_warmed(way)).count() as f64 * WARM_S;
-    let turn_s = |turn: &Turn| planned_s(turn.measure, arguments) + REST_S;
+    let turn_s = |turn: &Turn| planned_s(turn.measure, arguments);
     let planned_s = START_S + warmed + first.iter().chain(&second).map(turn_s).sum::<f64>();
     let mut progress = Progress::new(first.len() + second.len(), planned_s, false);
     progress.say(&format!(
@@ -194,19 +192,6 @@ impl Run<'_> {
         }
     }
 
-    /// Lets everybody stand still but this peer: what idle brokers do (three of Kafka's take a fifth of a core) is nobody's
-    /// to bear. Whoever goes on after standing still has sessions that ended and elections to hold: that is waited for.
-    async fn alone(&self, at: usize, progress: &Progress) -> Result<()> {
-        for (_, other) in self.peers.iter().enumerate().filter(|(index, _)| *index != at) {
-            other.target.pause().await?;
-        }
-        let peer = &self.peers[at];
-        if peer.target.resume()? && !rest::wait(&peer.target, peer.idle_cpu_pct).await? {
-            progress.say(&format!("{} has not come to rest after standing still; it is measured as it is", peer.name));
-        }
-        Ok(())
-    }
-
     /// Half of the yardstick's median. A rate is what everybody is asked for, so it is one number for all repeats.
     fn half_of_the_yardstick(&self) -> Option<f64> {
         let yardstick = yardstick(&self.peers);
@@ -220,10 +205,9 @@ impl Run<'_> {
     }
 
     async fn take(&mut self, turn: &Turn, progress: &mut Progress) -> Result<()> {
-        let title = format!("{} {}", turn.measure, self.peers[turn.peer].name);
-        progress.begin(&title);
-        self.alone(turn.peer, progress).await?;
         let peer = &self.peers[turn.peer];
+        let title = format!("{} {}", turn.measure, peer.name);
+        progress.begin(&title);
         if turn.measure == Measure::HalfRate && self.rate_records_s.is_none() {
             anyhow::bail!("half of the maximum rate is not known: no measurement of it was valid");
         }
@@ -243,7 +227,7 @@ impl Run<'_> {
         row.set("measure", turn.measure.name());
         let cpu = broker_cpu_s_per_million_records(&row);
         row.set("broker_cpu_s_per_million_records", cpu.map(|seconds| decimals(seconds, 3)));
-        progress.end(planned_s(turn.measure, self.arguments) + REST_S, &said(&title, &row));
+        progress.end(planned_s(turn.measure, self.arguments), &said(&title, &row));
         self.lost += outcome.acked_lost();
         self.rows.push(row);
         // An interrupted run leaves what it has.
