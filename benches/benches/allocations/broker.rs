@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -27,6 +28,7 @@ use minisr_replica::{AlterPartition, Config, Shard};
 use minisr_storage::RealDisk;
 use minisr_wire::batch::BatchView;
 use minisr_wire::message::encode_request;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -295,6 +297,35 @@ impl ByteSink for Forgetful {
     }
 }
 
+/// A stream of equal requests, none of which is at hand while the one before it is handled: requests in a row share what
+/// is done for all of them, and how many are in a row depends on their size.
+struct OneByOne {
+    stream: Vec<u8>,
+    request_bytes: usize,
+    at: usize,
+    has_rested: bool,
+}
+
+impl AsyncRead for OneByOne {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let left = self.request_bytes - self.at % self.request_bytes;
+        if left == self.request_bytes && !self.has_rested {
+            self.has_rested = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.has_rested = false;
+        let end = (self.at + left.min(into.remaining())).min(self.stream.len());
+        into.put_slice(&self.stream[self.at..end]);
+        self.at = end;
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// A batch produced with acks=1 through a connection: frames are cut out of the byte stream, handled, and their
 /// replies gathered and written.
 pub fn through_connection(batch_bytes: usize) -> Average {
@@ -309,8 +340,9 @@ pub fn through_connection(batch_bytes: usize) -> Average {
         let session = broker.connect(None);
         let serve = async |requests: u32| {
             let stream = request.repeat(requests as usize);
+            let stream = OneByOne { stream, request_bytes: request.len(), at: 0, has_rested: false };
             let mut count = Count::default();
-            let served = connection::serve(&stream[..], Forgetful, &session, limits, std::future::pending());
+            let served = connection::serve(stream, Forgetful, &session, limits, std::future::pending());
             let closed = count.of_future(served).await;
             assert!(matches!(closed, connection::Closed::ByPeer), "{closed}");
             count

@@ -42,7 +42,7 @@ impl BatchBuilder {
     /// An empty batch with room for `capacity_bytes`, its header included.
     #[must_use]
     pub fn new(capacity_bytes: usize) -> Self {
-        let mut buffer = BytesMut::with_capacity(capacity_bytes.max(HEADER_BYTES) + Fields::BYTES_USUAL);
+        let mut buffer = BytesMut::with_capacity(capacity_bytes.max(HEADER_BYTES));
         buffer.put_bytes(0, HEADER_BYTES);
         Self { buffer, record_count: 0, base_timestamp_ms: -1, max_timestamp_ms: -1 }
     }
@@ -62,7 +62,7 @@ impl BatchBuilder {
         let body_bytes = body_bytes(timestamp_delta, offset_delta, key, value, headers);
         assert!(self.buffer.len() + body_bytes <= i32::MAX as usize, "a batch has at most 2³¹−1 bytes");
         let out = &mut self.buffer;
-        out.reserve(body_bytes + 5 + Fields::BYTES_USUAL);
+        out.reserve(body_bytes + 5);
         // Small fields go out together: a record of 100 bytes has six of them.
         let mut fields = Fields::default();
         fields.long(body_bytes as i64);
@@ -133,14 +133,12 @@ impl BatchBuilder {
 
 /// An upper bound of the size of a record in a batch, its own length prefix included, for deltas that fit 5 bytes.
 #[must_use]
-#[inline]
 pub fn record_bytes(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
     // A timestamp delta beyond 2³⁴ ms (half a year) would need more than 5 bytes; nobody batches for that long.
     let body = body_bytes(i64::from(i32::MAX), i64::from(i32::MAX), key, value, headers);
     long_bytes(body as i64) + body
 }
 
-#[inline]
 fn body_bytes(
     timestamp_delta: i64,
     offset_delta: i64,
@@ -158,7 +156,6 @@ fn body_bytes(
         + header_bytes
 }
 
-#[inline]
 fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(1, |bytes| long_bytes(bytes.len() as i64) + bytes.len())
 }
@@ -170,7 +167,6 @@ struct Fields {
 }
 
 impl Default for Fields {
-    #[inline]
     fn default() -> Self {
         Self { bytes: [0; Self::BYTES_MAX], length: 0 }
     }
@@ -180,25 +176,16 @@ impl Fields {
     /// The longest run between two that are flushed: a record's length, attributes, two deltas, the length of a key
     /// that is absent and the length of a value. A header with neither key nor value is flushed each time.
     const BYTES_MAX: usize = 64;
-    /// As many are usual: copying so many costs less than looking how many there are.
-    const BYTES_USUAL: usize = 16;
 
-    #[inline]
     fn byte(&mut self, value: u8) {
         self.bytes[self.length] = value;
         self.length += 1;
     }
 
-    #[inline]
     fn long(&mut self, value: i64) {
-        // Lengths and deltas of small records take a byte.
-        match u8::try_from(value) {
-            Ok(small @ 0..64) => self.byte(small << 1),
-            _ => self.length += write_long(&mut self.bytes[self.length..], value),
-        }
+        self.length += write_long(&mut self.bytes[self.length..], value);
     }
 
-    #[inline]
     fn nullable(&mut self, bytes: Option<&[u8]>, out: &mut BytesMut) {
         match bytes {
             None => self.long(-1),
@@ -210,15 +197,8 @@ impl Fields {
         }
     }
 
-    #[inline]
     fn flush(&mut self, out: &mut BytesMut) {
-        if self.length <= Self::BYTES_USUAL {
-            let end = out.len() + self.length;
-            out.extend_from_slice(&self.bytes[..Self::BYTES_USUAL]);
-            out.truncate(end);
-        } else {
-            out.extend_from_slice(&self.bytes[..self.length]);
-        }
+        out.extend_from_slice(&self.bytes[..self.length]);
         self.length = 0;
     }
 }
