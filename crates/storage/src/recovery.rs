@@ -3,8 +3,9 @@
 //! After a clean shutdown the segments are trusted, apart from cheap checks of the seams between them. Otherwise
 //! every segment that reaches past the recovery point, and every one without a sound index, is read from its first
 //! byte: lengths, CRCs, contiguous offsets, leader epochs that never fall. At the first bad batch the log is cut, and
-//! **every later segment is deleted**: what stands behind a hole is not part of the log. Zeros at the end of a file are
-//! no bad batch but padding (`reservation.rs`): they go, and nothing is lost.
+//! **every later segment is deleted**: what stands behind a hole is not part of the log. Zeros at the end of a file,
+//! less than a step of padding, are no bad batch (`reservation.rs`): they go, and later segments stay if they follow without a
+//! gap. After a power loss they may also be batches that were never synced; those below the recovery point are missed.
 //!
 //! Recovery is idempotent: it only removes, and what it leaves passes the same checks again. Whatever may have been
 //! cut without a sync, now or by a process that was killed, is synced with the next sync round.
