@@ -1,5 +1,6 @@
 //! Small files that must survive a power loss: written aside, synced, renamed, directory synced.
 
+use minisr_wire::checksum::crc32c;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -56,7 +57,7 @@ pub fn sync_directory_of(path: &Path) -> io::Result<()> {
 pub fn seal(magic: [u8; 4], bytes: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(8 + bytes.len());
     sealed.extend_from_slice(&magic);
-    sealed.extend_from_slice(&crc32c::crc32c(bytes).to_be_bytes());
+    sealed.extend_from_slice(&crc32c(bytes).to_be_bytes());
     sealed.extend_from_slice(bytes);
     sealed
 }
@@ -71,7 +72,7 @@ pub fn unseal(magic: [u8; 4], sealed: &[u8]) -> io::Result<&[u8]> {
     if head[..4] != magic {
         return Err(invalid("the file is of another kind"));
     }
-    if head[4..] != crc32c::crc32c(bytes).to_be_bytes() {
+    if head[4..] != crc32c(bytes).to_be_bytes() {
         return Err(invalid("the checksum does not match"));
     }
     Ok(bytes)

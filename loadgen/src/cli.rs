@@ -138,7 +138,7 @@ pub struct ReachArguments {
     #[arg(long)]
     pub gate: bool,
     /// MiB of memory held until a throughput is measured, at most half of what is available; 0 for none
-    #[arg(long, value_name = "MIB", default_value_t = 6144)]
+    #[arg(long, value_name = "MIB", default_value_t = 10_240)]
     pub memory_warm_mib: u64,
     /// Directory of row-NN.csv and row-NN.json
     #[arg(long, value_name = "DIR", default_value = "results/reach")]
@@ -230,7 +230,7 @@ pub struct SweepArguments {
     #[arg(long, value_name = "MIB")]
     pub disk_budget: Option<u64>,
     /// MiB of memory held until maximum-throughput phases and ceilings begin, so that the machine has it at hand; at most
-    /// half of what is available, 0 for none [default: 3072]
+    /// half of what is available, 0 for none [default: --disk-budget]
     #[arg(long, value_name = "MIB")]
     pub memory_warm_mib: Option<u64>,
     /// Schedule delay (99th percentile) above which a constant-rate result is invalid, unless it is at most a tenth of the

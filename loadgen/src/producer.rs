@@ -182,10 +182,8 @@ pub async fn produce_at_maximum<D: Driver>(driver: &D, clock: Clock, plan: MaxPl
     let mut next_partition = 0;
     for _ in 0..first_batches {
         let now_ns = clock.now_ns();
-        for _ in 0..plan.batch_records {
-            driver.send(next_partition, builder.build(now_ns, sent), now_ns, record::tag(sent, 0)).await?;
-            sent += 1;
-        }
+        driver.send_run(next_partition, &mut builder, now_ns, sent..sent + plan.batch_records).await?;
+        sent += plan.batch_records;
         next_partition = (next_partition + 1) % plan.partitions;
     }
     let mut ended = false;
@@ -215,10 +213,8 @@ pub async fn produce_at_maximum<D: Driver>(driver: &D, clock: Clock, plan: MaxPl
             if !ended {
                 let partition = if is_spread { next_partition } else { report.partition };
                 next_partition = (next_partition + 1) % plan.partitions;
-                for _ in 0..records {
-                    driver.send(partition, builder.build(now_ns, sent), now_ns, record::tag(sent, 0)).await?;
-                    sent += 1;
-                }
+                driver.send_run(partition, &mut builder, now_ns, sent..sent + records).await?;
+                sent += records;
                 live.sent.store(sent, Ordering::Relaxed);
             }
         }

@@ -14,8 +14,6 @@ use crate::security::{Security, SecurityArguments, SecurityProtocol};
 
 /// What a Java machine needs before its figures are flat: measured, and printed with every run.
 pub const WARM_RECORDS: u64 = 3_000_000;
-/// MiB that a maximum-throughput phase of default length writes here at most, with all its replicas.
-const MEMORY_WARM_MIB: u64 = 3_072;
 
 /// What carries the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -307,7 +305,8 @@ impl Settings {
             repeats: flags.repeats.or(file.repeats).unwrap_or(1),
             seed: flags.seed.or(file.seed).unwrap_or(1),
             disk_budget_mib,
-            memory_warm_mib: flags.memory_warm_mib.or(file.memory_warm_mib).unwrap_or(MEMORY_WARM_MIB),
+            // As much as a maximum-throughput phase may write, with all its replicas.
+            memory_warm_mib: flags.memory_warm_mib.or(file.memory_warm_mib).unwrap_or(disk_budget_mib),
             schedule_delay_limit_us: flags.schedule_delay_limit.or(file.schedule_delay_limit).unwrap_or(5_000),
             ceiling: !flags.no_ceiling && file.ceiling.unwrap_or(true),
             output: flags.output.or(file.output).unwrap_or_else(|| PathBuf::from("results")),

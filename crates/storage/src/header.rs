@@ -3,6 +3,7 @@
 
 pub use minisr_wire::batch::HEADER_BYTES;
 use minisr_wire::batch::{ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL, LENGTH_OVERHEAD_BYTES};
+use minisr_wire::checksum::crc32c;
 
 /// Where the bytes covered by the CRC start.
 const CRC_START: usize = 21;
@@ -76,7 +77,7 @@ impl BatchHeader {
     #[must_use]
     pub fn crc_matches(&self, batch: &[u8]) -> bool {
         assert_eq!(batch.len(), self.size, "the CRC covers the whole batch");
-        crc32c::crc32c(&batch[CRC_START..]) == self.crc
+        crc32c(&batch[CRC_START..]) == self.crc
     }
 
     /// Offset of the last record.

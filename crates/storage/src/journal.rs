@@ -11,6 +11,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::poison::{Poison, Poisoned};
 use crate::segment::base_offset_of;
 use bytes::Bytes;
+use minisr_wire::checksum::{crc32c, crc32c_of_parts};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::RangeBounds;
@@ -263,7 +264,7 @@ fn frame(index: u64, place: u32, entry: &[u8]) -> [u8; FRAME_BYTES] {
     frame[..4].copy_from_slice(&length.to_be_bytes());
     frame[8..16].copy_from_slice(&index.to_be_bytes());
     frame[16..].copy_from_slice(&place.to_be_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&frame[CRC_START..]), entry);
+    let crc = crc32c_of_parts(&[&frame[CRC_START..], entry]);
     frame[4..CRC_START].copy_from_slice(&crc.to_be_bytes());
     frame
 }
@@ -278,7 +279,7 @@ fn entry(bytes: &[u8]) -> Option<(u64, u64, usize)> {
         return None;
     }
     let crc = u32::from_be_bytes(frame[4..CRC_START].try_into().expect("four bytes"));
-    if crc32c::crc32c(&bytes[CRC_START..size]) != crc {
+    if crc32c(&bytes[CRC_START..size]) != crc {
         return None;
     }
     let index = u64::from_be_bytes(frame[8..16].try_into().expect("eight bytes"));

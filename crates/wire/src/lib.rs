@@ -9,6 +9,7 @@
 //! * [`scatter`]: frames whose record bytes are shared, not copied: Produce requests and Fetch responses.
 //! * [`batch`]: record batch v2: a borrowed view of the header, the checks of Produce, stamping in place, iteration,
 //!   a builder and a record reader.
+//! * [`checksum`]: CRC-32C, of batches and of whatever else is kept on disk.
 //! * [`error_code`]: Kafka's numeric error codes, and what each says about a write.
 //! * [`varint`]: the variable-length integers inside batches.
 //!
@@ -17,6 +18,7 @@
 //! buffer), and copied at most once on the way out.
 
 pub mod batch;
+pub mod checksum;
 pub mod error_code;
 pub mod frame;
 pub mod guard;

@@ -1,10 +1,11 @@
 //! The Kafka client behind the seam.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use minisr_client::consumer::{Consumer, ConsumerConfig};
-use minisr_client::producer::{self, Cause, PartitionHandle, Producer, ProducerConfig, Record};
+use minisr_client::producer::{self, AppendError, Cause, PartitionHandle, Producer, ProducerConfig, Record};
 use minisr_client::{Admin, Client, OffsetSpec};
 use minisr_wire::ErrorCode;
 use tokio::sync::{Mutex, mpsc};
@@ -12,6 +13,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::{BatchReport, Driver, Outcome, Source};
 use crate::clock::Clock;
 use crate::plan::Acks;
+use crate::record::{self, RecordBuilder};
 use crate::settings::Settings;
 use crate::tally::Failure;
 
@@ -67,6 +69,31 @@ impl KafkaDriver {
     pub async fn close(self) {
         self.producer.close(CLOSE_LIMIT).await;
     }
+
+    fn record<'a>(&self, value: &'a [u8], made_ns: u64) -> Record<'a> {
+        // Looking at the system's clock for each record would be a tenth of what a small one costs here.
+        Record { timestamp_ms: Some(self.clock.wall_ms(made_ns)), ..Record::of(value) }
+    }
+
+    /// Takes from the front of `indexes` what the producer takes without waiting.
+    fn append_while_there_is_room(
+        &self,
+        partition: u32,
+        builder: &mut RecordBuilder,
+        made_ns: u64,
+        indexes: &mut Range<u64>,
+    ) -> Result<(), AppendError> {
+        let mut appender = self.producer.appender(self.partitions[partition as usize]);
+        while !indexes.is_empty() {
+            let index = indexes.start;
+            match appender.append(&self.record(builder.build(made_ns, index), made_ns), record::tag(index, 0)) {
+                Ok(()) => indexes.start += 1,
+                Err(AppendError::Full) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A report of the client in the generator's terms.
@@ -103,9 +130,24 @@ fn failure(cause: &Cause) -> Failure {
 impl Driver for KafkaDriver {
     async fn send(&self, partition: u32, value: &[u8], made_ns: u64, tag: u64) -> Result<()> {
         let partition = self.partitions[partition as usize];
-        // Looking at the system's clock for each record would be a tenth of what a small one costs here.
-        let record = Record { timestamp_ms: Some(self.clock.wall_ms(made_ns)), ..Record::of(value) };
-        Ok(self.producer.append_wait(partition, &record, tag).await?)
+        Ok(self.producer.append_wait(partition, &self.record(value, made_ns), tag).await?)
+    }
+
+    async fn send_run(
+        &self,
+        partition: u32,
+        builder: &mut RecordBuilder,
+        made_ns: u64,
+        mut indexes: Range<u64>,
+    ) -> Result<()> {
+        while !indexes.is_empty() {
+            self.append_while_there_is_room(partition, builder, made_ns, &mut indexes)?;
+            // The next one waits for room; it is likely that others find some then.
+            if let Some(index) = indexes.next() {
+                self.send(partition, builder.build(made_ns, index), made_ns, record::tag(index, 0)).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn next_report(&self) -> Result<BatchReport> {

@@ -8,9 +8,11 @@ pub mod kafka;
 pub mod null;
 
 use std::future::Future;
+use std::ops::Range;
 
 use anyhow::Result;
 
+use crate::record::{self, RecordBuilder};
 use crate::tally::Failure;
 
 /// What became of the records of a batch.
@@ -50,6 +52,22 @@ pub struct BatchReport {
 pub trait Driver {
     /// Takes one record that was made at `made_ns`, copying its value. Waits only while the driver's memory is full.
     fn send(&self, partition: u32, value: &[u8], made_ns: u64, tag: u64) -> impl Future<Output = Result<()>>;
+
+    /// Takes records of one partition, made at `made_ns` and not late: those with these indexes.
+    fn send_run(
+        &self,
+        partition: u32,
+        builder: &mut RecordBuilder,
+        made_ns: u64,
+        indexes: Range<u64>,
+    ) -> impl Future<Output = Result<()>> {
+        async move {
+            for index in indexes {
+                self.send(partition, builder.build(made_ns, index), made_ns, record::tag(index, 0)).await?;
+            }
+            Ok(())
+        }
+    }
 
     /// The next finished batch.
     fn next_report(&self) -> impl Future<Output = Result<BatchReport>>;

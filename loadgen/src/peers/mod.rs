@@ -76,7 +76,7 @@ pub struct PeersArguments {
     pub kafka_set: Vec<String>,
     /// MiB of memory held until each maximum-throughput measurement begins, so that the machine has it at hand; at most
     /// half of what is available, 0 for none
-    #[arg(long, value_name = "MIB", default_value_t = 6144)]
+    #[arg(long, value_name = "MIB", default_value_t = 10_240)]
     pub memory_warm_mib: u64,
     /// Directory of the files
     #[arg(long, value_name = "DIR", default_value = "results/peers")]

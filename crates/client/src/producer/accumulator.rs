@@ -1,7 +1,7 @@
 //! Where appended records gather in batches until the sender takes them.
 //!
-//! Appending is synchronous and cheap: a lock, one copy into the batch under construction, no allocation per
-//! record, and a wake-up of the sender only when a batch begins or is full.
+//! Appending is synchronous and cheap: a lock, once for as many records as the caller has, one copy into the batch under
+//! construction, no allocation per record, and a wake-up of the sender only when a batch begins or is full.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -127,57 +127,9 @@ impl Accumulator {
         (state.slots[slot].topic.clone(), state.slots[slot].index)
     }
 
-    pub(super) fn append(
-        &self,
-        partition: PartitionHandle,
-        record: &Record<'_>,
-        tag: u64,
-        waiter: Option<Waiter>,
-    ) -> Result<(), AppendError> {
-        let bytes = record_bytes(record.key, record.value, record.headers);
-        if HEADER_BYTES + bytes > self.config.request_bytes_max {
-            return Err(AppendError::TooLarge { bytes, bytes_max: self.config.request_bytes_max });
-        }
-        let timestamp_ms = record.timestamp_ms.unwrap_or_else(now_ms);
-        let mut state = self.state();
-        let state = &mut *state;
-        if state.closed {
-            return Err(AppendError::Closed);
-        }
-        // One record is always let in, however small the buffer.
-        if state.buffered_bytes > 0 && state.buffered_bytes + bytes > self.config.buffer_bytes_max {
-            return Err(AppendError::Full);
-        }
-        let slot = &mut state.slots[partition.0];
-        let mut wake = false;
-        if let Some(open) = slot.open.take_if(|open| {
-            open.len() + bytes > self.config.batch_bytes_max || open.record_count() >= self.config.batch_records_max
-        }) {
-            (slot.last_bytes, slot.last_records) = (open.len(), open.tags.len());
-            slot.full.push_back(open);
-            wake = true;
-        }
-        let open = slot.open.get_or_insert_with(|| {
-            wake = true;
-            state.unfinished_batches += 1;
-            let expected = (slot.last_bytes + slot.last_bytes / 8).clamp(1024, self.config.batch_bytes_max.max(1024));
-            Batch::open(
-                expected.max(HEADER_BYTES + bytes),
-                slot.last_records + slot.last_records / 8 + 1,
-                Instant::now(),
-            )
-        });
-        open.append(timestamp_ms, record, tag, waiter);
-        open.reserved_bytes += bytes;
-        state.buffered_bytes += bytes;
-        // A batch that lingers leaves as soon as it is full, not when the next record comes.
-        wake |= open.len() >= self.config.batch_bytes_max || open.record_count() >= self.config.batch_records_max;
-        if wake && !slot.dirty {
-            slot.dirty = true;
-            state.dirty.push(partition.0);
-            self.work.notify_one();
-        }
-        Ok(())
+    /// Takes the lock for records of one partition.
+    pub(super) fn appender(&self, partition: PartitionHandle) -> Appender<'_> {
+        Appender { accumulator: self, state: self.state(), partition, changed: false }
     }
 
     /// The partitions that changed since the last call.
@@ -284,6 +236,85 @@ impl Accumulator {
 
     pub(super) fn slot_count(&self) -> usize {
         self.state().slots.len()
+    }
+}
+
+/// Appends records to one partition, the producer's lock taken once for all of them: with small records taking it for each
+/// costs more than the copy. The sender learns of them, and others can append, when this is dropped: do not wait
+/// while you have it.
+pub struct Appender<'a> {
+    accumulator: &'a Accumulator,
+    state: MutexGuard<'a, State>,
+    partition: PartitionHandle,
+    /// Whether there is something for the sender to look at.
+    changed: bool,
+}
+
+impl Appender<'_> {
+    /// Appends a record to the batch under construction. `tag` comes back in the report.
+    ///
+    /// # Errors
+    /// The record is not accepted; nothing will be reported for it.
+    pub fn append(&mut self, record: &Record<'_>, tag: u64) -> Result<(), AppendError> {
+        self.append_for(record, tag, None)
+    }
+
+    pub(super) fn append_for(
+        &mut self,
+        record: &Record<'_>,
+        tag: u64,
+        waiter: Option<Waiter>,
+    ) -> Result<(), AppendError> {
+        let config = &self.accumulator.config;
+        let bytes = record_bytes(record.key, record.value, record.headers);
+        if HEADER_BYTES + bytes > config.request_bytes_max {
+            return Err(AppendError::TooLarge { bytes, bytes_max: config.request_bytes_max });
+        }
+        let timestamp_ms = record.timestamp_ms.unwrap_or_else(now_ms);
+        let state = &mut *self.state;
+        if state.closed {
+            return Err(AppendError::Closed);
+        }
+        // One record is always let in, however small the buffer.
+        if state.buffered_bytes > 0 && state.buffered_bytes + bytes > config.buffer_bytes_max {
+            return Err(AppendError::Full);
+        }
+        let slot = &mut state.slots[self.partition.0];
+        let is_full =
+            |open: &Batch| open.len() >= config.batch_bytes_max || open.record_count() >= config.batch_records_max;
+        if let Some(open) = slot.open.take_if(|open| open.len() + bytes > config.batch_bytes_max || is_full(open)) {
+            (slot.last_bytes, slot.last_records) = (open.len(), open.tags.len());
+            slot.full.push_back(open);
+            self.changed = true;
+        }
+        let open = slot.open.get_or_insert_with(|| {
+            self.changed = true;
+            state.unfinished_batches += 1;
+            let expected = (slot.last_bytes + slot.last_bytes / 8).clamp(1024, config.batch_bytes_max.max(1024));
+            Batch::open(
+                expected.max(HEADER_BYTES + bytes),
+                slot.last_records + slot.last_records / 8 + 1,
+                Instant::now(),
+            )
+        });
+        open.append(timestamp_ms, record, tag, waiter);
+        open.reserved_bytes += bytes;
+        state.buffered_bytes += bytes;
+        // A batch that lingers leaves as soon as it is full, not when the next record comes.
+        self.changed |= is_full(open);
+        Ok(())
+    }
+}
+
+impl Drop for Appender<'_> {
+    fn drop(&mut self) {
+        let state = &mut *self.state;
+        let slot = &mut state.slots[self.partition.0];
+        if self.changed && !slot.dirty {
+            slot.dirty = true;
+            state.dirty.push(self.partition.0);
+            self.accumulator.work.notify_one();
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-pub use accumulator::{AppendError, PartitionHandle};
+pub use accumulator::{AppendError, Appender, PartitionHandle};
 pub use batch::Record;
 pub use config::{ProducerConfig, ProducerConfigError};
 pub use report::{BatchReport, Cause, Delivered, Outcome, ProduceError};
@@ -96,7 +96,13 @@ impl Producer {
     /// # Errors
     /// The record is not accepted; nothing will be reported for it.
     pub fn append(&self, partition: PartitionHandle, record: &Record<'_>, tag: u64) -> Result<(), AppendError> {
-        self.accumulator.append(partition, record, tag, None)
+        self.appender(partition).append(record, tag)
+    }
+
+    /// For several records of one partition in a row.
+    #[must_use]
+    pub fn appender(&self, partition: PartitionHandle) -> Appender<'_> {
+        self.accumulator.appender(partition)
     }
 
     /// As [`Self::append`], but waits while the buffer is full.
@@ -137,7 +143,9 @@ impl Producer {
             let space = self.accumulator.space.notified();
             tokio::pin!(space);
             space.as_mut().enable();
-            match self.accumulator.append(partition, record, u64::MAX, Some(sender)) {
+            // Given back before anything is waited for.
+            let appended = self.appender(partition).append_for(record, u64::MAX, Some(sender));
+            match appended {
                 Ok(()) => return receiver.await.unwrap_or(Err(ProduceError::Unknown(Cause::Closed))),
                 Err(AppendError::Full) => space.await,
                 Err(error) => return Err(error.into()),

@@ -2,7 +2,7 @@
 //!
 //! One copy of each payload, no allocation after the first, one CRC pass at the end.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use crate::batch::{
     ATTRIBUTE_TRANSACTIONAL, HEADER_BYTES, Header, LENGTH_OVERHEAD_BYTES, NO_LEADER_EPOCH, NO_PRODUCER_EPOCH,
@@ -32,7 +32,7 @@ impl Producer {
 /// A batch under construction.
 #[derive(Debug)]
 pub struct BatchBuilder {
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     record_count: i32,
     base_timestamp_ms: i64,
     max_timestamp_ms: i64,
@@ -42,8 +42,8 @@ impl BatchBuilder {
     /// An empty batch with room for `capacity_bytes`, its header included.
     #[must_use]
     pub fn new(capacity_bytes: usize) -> Self {
-        let mut buffer = BytesMut::with_capacity(capacity_bytes.max(HEADER_BYTES));
-        buffer.put_bytes(0, HEADER_BYTES);
+        let mut buffer = Vec::with_capacity(capacity_bytes.max(HEADER_BYTES));
+        buffer.resize(HEADER_BYTES, 0);
         Self { buffer, record_count: 0, base_timestamp_ms: -1, max_timestamp_ms: -1 }
     }
 
@@ -60,23 +60,23 @@ impl BatchBuilder {
         let timestamp_delta = timestamp_ms.wrapping_sub(self.base_timestamp_ms);
         let offset_delta = i64::from(self.record_count);
         let body_bytes = body_bytes(timestamp_delta, offset_delta, key, value, headers);
-        assert!(self.buffer.len() + body_bytes <= i32::MAX as usize, "a batch has at most 2³¹−1 bytes");
-        let out = &mut self.buffer;
-        out.reserve(body_bytes + 5);
-        // Small fields go out together: a record of 100 bytes has six of them.
-        let mut fields = Fields::default();
-        fields.long(body_bytes as i64);
-        fields.byte(0);
-        fields.long(timestamp_delta);
-        fields.long(offset_delta);
-        fields.nullable(key, out);
-        fields.nullable(value, out);
-        fields.long(headers.len() as i64);
+        let start = self.buffer.len();
+        let end = start + long_bytes(body_bytes as i64) + body_bytes;
+        assert!(end <= i32::MAX as usize, "a batch has at most 2³¹−1 bytes");
+        self.buffer.resize(end, 0);
+        let mut out = Fields { rest: &mut self.buffer[start..] };
+        out.long(body_bytes as i64);
+        out.byte(0);
+        out.long(timestamp_delta);
+        out.long(offset_delta);
+        out.nullable(key);
+        out.nullable(value);
+        out.long(headers.len() as i64);
         for header in headers {
-            fields.nullable(Some(header.key), out);
-            fields.nullable(header.value, out);
+            out.nullable(Some(header.key));
+            out.nullable(header.value);
         }
-        fields.flush(out);
+        assert!(out.rest.is_empty(), "a record is as long as it says");
         self.record_count = self.record_count.checked_add(1).expect("a batch has at most 2³¹−1 records");
     }
 
@@ -127,7 +127,7 @@ impl BatchBuilder {
         header.put_i32(producer.base_sequence);
         header.put_i32(self.record_count);
         stamp::write_crc(&mut self.buffer);
-        self.buffer.freeze()
+        self.buffer.into()
     }
 }
 
@@ -160,45 +160,29 @@ fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(1, |bytes| long_bytes(bytes.len() as i64) + bytes.len())
 }
 
-/// Small fields that are about to be written.
-struct Fields {
-    bytes: [u8; Self::BYTES_MAX],
-    length: usize,
+/// The rest of a record that is being written: room for exactly what is missing.
+struct Fields<'a> {
+    rest: &'a mut [u8],
 }
 
-impl Default for Fields {
-    fn default() -> Self {
-        Self { bytes: [0; Self::BYTES_MAX], length: 0 }
-    }
-}
-
-impl Fields {
-    /// The longest run between two that are flushed: a record's length, attributes, two deltas, the length of a key
-    /// that is absent and the length of a value. A header with neither key nor value is flushed each time.
-    const BYTES_MAX: usize = 64;
-
+impl Fields<'_> {
     fn byte(&mut self, value: u8) {
-        self.bytes[self.length] = value;
-        self.length += 1;
+        self.bytes(&[value]);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        let (front, rest) = std::mem::take(&mut self.rest).split_at_mut(bytes.len());
+        front.copy_from_slice(bytes);
+        self.rest = rest;
     }
 
     fn long(&mut self, value: i64) {
-        self.length += write_long(&mut self.bytes[self.length..], value);
+        let length = write_long(self.rest, value);
+        self.rest = &mut std::mem::take(&mut self.rest)[length..];
     }
 
-    fn nullable(&mut self, bytes: Option<&[u8]>, out: &mut BytesMut) {
-        match bytes {
-            None => self.long(-1),
-            Some(bytes) => {
-                self.long(bytes.len() as i64);
-                self.flush(out);
-                out.extend_from_slice(bytes);
-            }
-        }
-    }
-
-    fn flush(&mut self, out: &mut BytesMut) {
-        out.extend_from_slice(&self.bytes[..self.length]);
-        self.length = 0;
+    fn nullable(&mut self, bytes: Option<&[u8]>) {
+        self.long(bytes.map_or(-1, |bytes| bytes.len() as i64));
+        self.bytes(bytes.unwrap_or_default());
     }
 }

@@ -1,6 +1,7 @@
 //! Header fields written in place.
 
 use crate::batch::HEADER_BYTES;
+use crate::checksum::crc32c;
 
 /// Writes the two fields that belong to the leader; neither is under the CRC.
 ///
@@ -38,6 +39,6 @@ pub fn reassign_producer(batch: &mut [u8], producer_id: i64, producer_epoch: i16
 }
 
 pub(super) fn write_crc(batch: &mut [u8]) {
-    let crc = crc32c::crc32c(&batch[21..]);
+    let crc = crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }

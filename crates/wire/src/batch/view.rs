@@ -4,6 +4,7 @@ use crate::batch::{
     ATTRIBUTE_CONTROL, ATTRIBUTE_LOG_APPEND_TIME, ATTRIBUTE_TRANSACTIONAL, HEADER_BYTES, LENGTH_OVERHEAD_BYTES,
     sequence_after,
 };
+use crate::checksum::crc32c;
 use crate::error_code::ErrorCode;
 
 /// How the records of a batch are compressed.
@@ -223,7 +224,7 @@ impl<'a> BatchView<'a> {
     /// # Errors
     /// It does not match.
     pub fn check_crc(&self) -> Result<(), BatchError> {
-        let (stored, computed) = (self.crc(), crc32c::crc32c(&self.bytes[21..]));
+        let (stored, computed) = (self.crc(), crc32c(&self.bytes[21..]));
         if stored == computed { Ok(()) } else { Err(BatchError::Crc { stored, computed }) }
     }
 
