@@ -22,8 +22,9 @@ pub fn append(value_bytes: usize, records: u64) {
     for round in rounds() {
         let record = Record { value: Some(&value), timestamp_ms: Some(TIMESTAMP_MS), ..Record::default() };
         round.count(|| {
+            let mut appender = producer.appender(partition);
             for tag in 0..records {
-                producer.append(partition, black_box(&record), tag).expect("there is room");
+                appender.append(black_box(&record), tag).expect("there is room");
             }
         });
     }

@@ -304,6 +304,50 @@ async fn producer_with_a_full_buffer_says_so_and_recovers() {
 }
 
 #[tokio::test]
+async fn producer_takes_records_in_a_row_until_its_buffer_is_full_and_sends_what_it_took() {
+    let cluster = FakeCluster::start(1).await;
+    cluster.topic("t", 1);
+    let config =
+        ProducerConfig { linger: Duration::from_secs(60), buffer_bytes_max: 1000, ..ProducerConfig::default() };
+    let (producer, mut receiver) = Producer::with_reports(cluster.client(), config).unwrap();
+    let handle = producer.partition("t", 0);
+    let mut tags = 0..1000_u64;
+    let mut appender = producer.appender(handle);
+    let refused = loop {
+        let tag = tags.start;
+        match appender.append(&Record::of(&tag.to_be_bytes()), tag) {
+            Ok(()) => tags.start += 1,
+            Err(error) => break error,
+        }
+    };
+    drop(appender);
+    assert_eq!(refused, AppendError::Full);
+    assert!((10..100).contains(&tags.start), "{} records of some 20 bytes found room", tags.start);
+    tokio::time::timeout(TIMEOUT, producer.flush()).await.unwrap();
+    let reports = reports(&mut receiver, tags.start as usize).await;
+    let taken: Vec<u64> = (0..tags.start).collect();
+    assert_eq!(reports.iter().flat_map(|report| report.tags.clone()).collect::<Vec<_>>(), taken);
+    assert_eq!(values(&cluster, 0), taken, "the refused record was not sent");
+}
+
+#[tokio::test]
+async fn producer_whose_last_record_of_a_row_fills_its_batch_does_not_let_it_linger() {
+    let cluster = FakeCluster::start(1).await;
+    cluster.topic("t", 1);
+    let config = ProducerConfig { linger: Duration::from_secs(600), batch_records_max: 5, ..ProducerConfig::default() };
+    let (producer, mut receiver) = Producer::with_reports(cluster.client(), config).unwrap();
+    let handle = producer.partition("t", 0);
+    {
+        let mut appender = producer.appender(handle);
+        for tag in 0..10_u64 {
+            appender.append(&Record::of(&tag.to_be_bytes()), tag).unwrap();
+        }
+    }
+    let reports = reports(&mut receiver, 10).await;
+    assert_eq!(reports.iter().map(|report| report.tags.len()).collect::<Vec<_>>(), [5, 5]);
+}
+
+#[tokio::test]
 async fn producer_answers_single_records_with_their_offsets() {
     let cluster = FakeCluster::start(1).await;
     cluster.topic("t", 1);
