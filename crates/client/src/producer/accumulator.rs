@@ -308,9 +308,12 @@ impl Appender<'_> {
 
 impl Drop for Appender<'_> {
     fn drop(&mut self) {
+        if !self.changed {
+            return;
+        }
         let state = &mut *self.state;
         let slot = &mut state.slots[self.partition.0];
-        if self.changed && !slot.dirty {
+        if !slot.dirty {
             slot.dirty = true;
             state.dirty.push(self.partition.0);
             self.accumulator.work.notify_one();
