@@ -307,8 +307,12 @@ async fn producer_with_a_full_buffer_says_so_and_recovers() {
 async fn producer_takes_records_in_a_row_until_its_buffer_is_full_and_sends_what_it_took() {
     let cluster = FakeCluster::start(1).await;
     cluster.topic("t", 1);
-    let config =
-        ProducerConfig { linger: Duration::from_secs(60), buffer_bytes_max: 1000, ..ProducerConfig::default() };
+    let config = ProducerConfig {
+        linger: Duration::from_secs(60),
+        batch_bytes_max: 4096,
+        buffer_bytes_max: 4096,
+        ..ProducerConfig::default()
+    };
     let (producer, mut receiver) = Producer::with_reports(cluster.client(), config).unwrap();
     let handle = producer.partition("t", 0);
     let mut tags = 0..1000_u64;
@@ -322,7 +326,7 @@ async fn producer_takes_records_in_a_row_until_its_buffer_is_full_and_sends_what
     };
     drop(appender);
     assert_eq!(refused, AppendError::Full);
-    assert!((10..100).contains(&tags.start), "{} records of some 20 bytes found room", tags.start);
+    assert!((100..400).contains(&tags.start), "{} records of some 20 bytes found room", tags.start);
     tokio::time::timeout(TIMEOUT, producer.flush()).await.unwrap();
     let reports = reports(&mut receiver, tags.start as usize).await;
     let taken: Vec<u64> = (0..tags.start).collect();
