@@ -1,9 +1,10 @@
 //! Small files that must survive a power loss: written aside, synced, renamed, directory synced.
 
-use minisr_wire::checksum::crc32c;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+
+use minisr_wire::checksum::crc32c;
 
 /// Replaces the file at `path` by `bytes`, so that a crash leaves the old content or the new, never a mixture.
 ///

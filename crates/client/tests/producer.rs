@@ -19,6 +19,12 @@ fn single() -> ProducerConfig {
     ProducerConfig { batch_records_max: 1, ..ProducerConfig::default() }
 }
 
+/// Room for one batch of 4 KiB, which lingers.
+fn one_batch() -> ProducerConfig {
+    let linger = Duration::from_secs(60);
+    ProducerConfig { linger, batch_bytes_max: 4096, buffer_bytes_max: 4096, ..ProducerConfig::default() }
+}
+
 async fn send_all(producer: &Producer, partition: i32, values: std::ops::Range<u64>) {
     let handle = producer.partition("t", partition);
     for value in values {
@@ -285,13 +291,7 @@ async fn producer_flush_does_not_wait_for_the_linger() {
 async fn producer_with_a_full_buffer_says_so_and_recovers() {
     let cluster = FakeCluster::start(1).await;
     cluster.topic("t", 1);
-    let config = ProducerConfig {
-        linger: Duration::from_secs(60),
-        batch_bytes_max: 4096,
-        buffer_bytes_max: 4096,
-        ..ProducerConfig::default()
-    };
-    let (producer, _receiver) = Producer::with_reports(cluster.client(), config).unwrap();
+    let (producer, _receiver) = Producer::with_reports(cluster.client(), one_batch()).unwrap();
     let handle = producer.partition("t", 0);
     let value = [7; 1000];
     let accepted = (0..10).take_while(|&tag| producer.append(handle, &Record::of(&value), tag).is_ok()).count();
@@ -307,13 +307,7 @@ async fn producer_with_a_full_buffer_says_so_and_recovers() {
 async fn producer_takes_records_in_a_row_until_its_buffer_is_full_and_sends_what_it_took() {
     let cluster = FakeCluster::start(1).await;
     cluster.topic("t", 1);
-    let config = ProducerConfig {
-        linger: Duration::from_secs(60),
-        batch_bytes_max: 4096,
-        buffer_bytes_max: 4096,
-        ..ProducerConfig::default()
-    };
-    let (producer, mut receiver) = Producer::with_reports(cluster.client(), config).unwrap();
+    let (producer, mut receiver) = Producer::with_reports(cluster.client(), one_batch()).unwrap();
     let handle = producer.partition("t", 0);
     let mut tags = 0..1000_u64;
     let mut appender = producer.appender(handle);

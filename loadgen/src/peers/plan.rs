@@ -91,6 +91,7 @@ impl Measure {
             repeats: Some(arguments.repeats),
             seed: Some(arguments.seed),
             warm_records: Some(0),
+            memory_warm_mib: Some(arguments.memory_warm_mib),
             no_ceiling: true,
             ..way.sweep_arguments(arguments)
         };
