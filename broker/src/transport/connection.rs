@@ -294,11 +294,21 @@ where
             replies.written();
         }
     };
-    // The read half comes first: what it handles in this turn is written in this turn.
-    let closed = tokio::select! {
-        biased;
-        closed = read_half => closed,
-        closed = write_half => closed,
+    // What is ready leaves before more is read: the peer works on it while what it sent next is appended here. What the
+    // read half handles in this turn is written in this turn.
+    let closed = {
+        let (mut read_half, mut write_half) = (pin!(read_half), pin!(write_half));
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(closed) = write_half.as_mut().poll(context) {
+                return Poll::Ready(closed);
+            }
+            replies.is_pushed.set(false);
+            if let Poll::Ready(closed) = read_half.as_mut().poll(context) {
+                return Poll::Ready(closed);
+            }
+            if replies.is_pushed.get() { write_half.as_mut().poll(context) } else { Poll::Pending }
+        })
+        .await
     };
     if matches!(closed, Closed::ByPeer | Closed::Stopping) {
         let _ = tokio::time::timeout(limits::DRAIN_TIME_MAX, sink.finish()).await;
@@ -312,7 +322,7 @@ enum Slot {
 }
 
 /// The queue between the halves. Both run in one task, so a half that waits is polled again whenever the other half's
-/// event wakes the task; only progress made *after* a half was polled needs a wake of its own.
+/// event wakes the task; only what the write half does *after* the read half was polled needs a wake of its own.
 #[derive(Default)]
 struct Replies {
     slots: RefCell<VecDeque<(usize, Slot)>>,
@@ -324,6 +334,8 @@ struct Replies {
     writing_bytes: Cell<usize>,
     /// The read half waits for room, or for the queue to drain.
     reader_waits: Cell<bool>,
+    /// A reply was put into the queue since this was last cleared.
+    is_pushed: Cell<bool>,
     /// Replies were taken or written since the read half was last polled.
     has_progressed: Cell<bool>,
     last_written: Cell<Option<Instant>>,
@@ -332,6 +344,7 @@ struct Replies {
 impl Replies {
     fn push(&self, bytes: usize, slot: Slot) {
         self.bytes.set(self.bytes.get() + bytes);
+        self.is_pushed.set(true);
         self.slots.borrow_mut().push_back((bytes, slot));
     }
 

@@ -62,13 +62,22 @@ struct Peer {
 
 impl Peer {
     fn connect(limits: Limits) -> Self {
+        Self::connect_with(limits, |writer, _| WriteSink(writer))
+    }
+
+    fn connect_with<S: ByteSink + 'static>(
+        limits: Limits,
+        sink: impl FnOnce(WriteHalf<DuplexStream>, &Rc<Scripted>) -> S,
+    ) -> Self {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (reader, writer) = tokio::io::split(theirs);
         let service = Rc::new(Scripted::default());
         let handler = Rc::clone(&service);
-        let connection = tokio::task::spawn_local(async move {
-            serve(reader, WriteSink(writer), &*handler, limits, std::future::pending()).await
-        });
+        let sink = sink(writer, &service);
+        let connection =
+            tokio::task::spawn_local(
+                async move { serve(reader, sink, &*handler, limits, std::future::pending()).await },
+            );
         let (read, write) = tokio::io::split(ours);
         Self { service, write, read, connection }
     }
@@ -120,6 +129,44 @@ fn pipelined_requests_are_admitted_before_earlier_replies_and_answered_in_order(
         for body in [b"l1", b"r2", b"l3", b"r4"] {
             assert_eq!(peer.receive().await, body);
         }
+    });
+}
+
+/// Notes how many requests were handled whenever replies leave.
+struct Noting<W> {
+    sink: WriteSink<W>,
+    service: Rc<Scripted>,
+    handled_at_writes: Rc<RefCell<Vec<usize>>>,
+}
+
+impl<W: AsyncWrite + Unpin> ByteSink for Noting<W> {
+    async fn write_all_chunks(&mut self, chunks: &mut [Bytes]) -> io::Result<()> {
+        self.handled_at_writes.borrow_mut().push(self.service.handled.borrow().len());
+        self.sink.write_all_chunks(chunks).await
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        self.sink.finish().await
+    }
+}
+
+#[test]
+fn reply_that_is_ready_leaves_before_the_next_request_is_read() {
+    run(async {
+        let handled_at_writes = Rc::new(RefCell::new(Vec::new()));
+        let noted = Rc::clone(&handled_at_writes);
+        let mut peer = Peer::connect_with(LIMITS, |writer, service| Noting {
+            sink: WriteSink(writer),
+            service: Rc::clone(service),
+            handled_at_writes: noted,
+        });
+        peer.send(b"l1").await;
+        peer.handled(1).await;
+        // Both are there when the connection has its next turn.
+        peer.release();
+        peer.send(b"r2").await;
+        assert_eq!((peer.receive().await, peer.receive().await), (b"l1".to_vec(), b"r2".to_vec()));
+        assert_eq!(*handled_at_writes.borrow(), [1, 2], "the peer got its first reply and then was read again");
     });
 }
 

@@ -1,12 +1,13 @@
 //! minisr over TCP, minisr over QUIC and Apache Kafka, measured by the same client in one run (`just bench-peers`).
 //!
-//! * [`plan`]: what is measured of whom, in which order; [`warm`]: how a Java machine is warmed up first.
+//! * [`plan`]: what is measured of whom, in which order; [`warm`]: how a Java machine is warmed up first; [`still`]: how
+//!   the others stand still meanwhile.
 //! * `run`: the clusters, the turns, the rows.
 //! * [`figures`]: medians, ranges and ratios, each beside what it must be; [`page`], [`readme`]: where they are shown.
 //!
-//! What holds: everybody has the same client, settings, seed and repeats; all clusters run all the time, so that what an
-//! idle one takes is taken from everybody (and is in the manifest); whatever was acknowledged is read back from every
-//! peer; everything shown is made from `summary.csv`.
+//! What holds: everybody has the same client, settings, seed and repeats; one cluster runs at a time, so that nobody pays
+//! for what an idle one takes (which is in the manifest); whatever was acknowledged is read back from every peer;
+//! everything shown is made from `summary.csv`.
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub mod page;
 pub mod plan;
 pub mod readme;
 mod run;
+pub mod still;
 pub mod warm;
 
 pub use run::run;

@@ -1,8 +1,9 @@
 //! What is measured of whom, and in which order.
 //!
 //! There are two stages: the rate of [`Measure::HalfRate`] is half of the maximum that the yardstick reached in the first.
-//! Within a stage every repeat has every measure of every peer once, in an order shuffled by the seed, so that a slow
-//! minute of the machine falls on everybody.
+//! Within a stage every repeat has every measure of every peer once. The seed shuffles the peers of a repeat, and each
+//! peer's measures: a slow minute of the machine falls on everybody in turn, and nobody stands still more often than once
+//! in a repeat.
 
 use std::fmt;
 use std::str::FromStr;
@@ -178,12 +179,13 @@ pub fn turns(measures: &[Measure], peers: usize, repeats: u32, seed: u64) -> [Ve
         let of_stage = measures.iter().filter(|measure| measure.is_of_first_stage() == first);
         let mut stage = Vec::new();
         for repeat in 1..=repeats {
-            let mut turns: Vec<Turn> = of_stage
-                .clone()
-                .flat_map(|&measure| (0..peers).map(move |peer| Turn { measure, peer, repeat }))
-                .collect();
-            turns.shuffle(&mut random);
-            stage.extend(turns);
+            let mut peers: Vec<usize> = (0..peers).collect();
+            peers.shuffle(&mut random);
+            for peer in peers {
+                let mut turns: Vec<Turn> = of_stage.clone().map(|&measure| Turn { measure, peer, repeat }).collect();
+                turns.shuffle(&mut random);
+                stage.extend(turns);
+            }
         }
         stage
     })
@@ -202,6 +204,9 @@ mod tests {
         let of =
             |repeat: u32| first.iter().filter(move |turn| turn.repeat == repeat).map(|turn| (turn.measure, turn.peer));
         assert!(!of(1).eq(of(2)), "repeats have orders of their own");
+        let mut in_turn: Vec<_> = of(3).map(|(_, peer)| peer).collect();
+        in_turn.dedup();
+        assert_eq!(in_turn.len(), 3, "a peer's measures follow one another");
         let mut everybody: Vec<_> = of(3).collect();
         everybody.sort_unstable();
         everybody.dedup();

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::figures::{self, Compared, broker_cpu_s_per_million_records};
 use super::plan::{Measure, Turn, Way, turns};
-use super::warm::{self, Warmth};
-use super::{PeersArguments, page, readme};
+use super::warm::{self, ROUND_S, Warmth};
+use super::{PeersArguments, page, readme, still};
 use crate::ballast::{self, Ballast};
 use crate::environment::{self, Environment};
 use crate::outcome::RunFacts;
@@ -27,6 +27,8 @@ use crate::usage::Usage;
 const START_S: f64 = 15.0;
 /// Planned seconds for warming one peer up.
 const WARM_S: f64 = 75.0;
+/// Planned seconds until a cluster that stood still is what it was, beside the round of load that shows it.
+const GO_ON_S: f64 = 5.0;
 /// How long the idle clusters are watched.
 const IDLE: Duration = Duration::from_secs(3);
 
@@ -38,6 +40,8 @@ struct Peer {
     warmth: Option<Warmth>,
     /// What all its brokers used while nobody asked anything of any cluster; 100 is one core.
     idle_cpu_pct: Option<f64>,
+    /// Each time it went on after standing still: rounds that were not measured.
+    rounds_after_stillness: Vec<u32>,
 }
 
 /// Runs the comparison. The exit code: 0 fine, 2 an acknowledged record was lost by somebody.
@@ -50,7 +54,9 @@ pub async fn run(arguments: &PeersArguments) -> Result<ExitCode> {
     let [first, second] = turns(&measures, ways.len(), arguments.repeats, arguments.seed);
     let warmed = ways.iter().filter(|way| is_warmed(way)).count() as f64 * WARM_S;
     let turn_s = |turn: &Turn| planned_s(turn.measure, arguments);
-    let planned_s = START_S + warmed + first.iter().chain(&second).map(turn_s).sum::<f64>();
+    let changes = 2 * ways.len() * arguments.repeats as usize;
+    let planned_s =
+        START_S + warmed + changes as f64 * (GO_ON_S + ROUND_S) + first.iter().chain(&second).map(turn_s).sum::<f64>();
     let mut progress = Progress::new(first.len() + second.len(), planned_s, false);
     progress.say(&format!(
         "{} measures of {} peers, {} times, about {:.0} minutes; results go to {}",
@@ -69,12 +75,16 @@ pub async fn run(arguments: &PeersArguments) -> Result<ExitCode> {
         run_id: environment::utc_compact(run_start),
         run_start,
         peers: start(arguments, ways, &progress).await?,
+        moving: None,
         rows: Vec::new(),
         rate_records_s: None,
         ballast: Ballast::new(std::env::current_exe()?, arguments.memory_warm_mib, ballast::PATIENT),
         lost: 0,
     };
     run.watch_idle().await;
+    for peer in &run.peers {
+        still::stand_still(&peer.target).await?;
+    }
     sweep::warm(&mut run.ballast, &progress).await;
     std::fs::create_dir_all(&arguments.output)
         .with_context(|| format!("the directory {} cannot be made", arguments.output.display()))?;
@@ -150,7 +160,14 @@ async fn start(arguments: &PeersArguments, ways: Vec<Way>, progress: &Progress) 
     for way in ways {
         let settings = settings(&way)?;
         let target = Target::start(&settings).await?;
-        peers.push(Peer { name: way.name(), way, target, warmth: None, idle_cpu_pct: None });
+        peers.push(Peer {
+            name: way.name(),
+            way,
+            target,
+            warmth: None,
+            idle_cpu_pct: None,
+            rounds_after_stillness: Vec::new(),
+        });
     }
     for peer in peers.iter_mut().filter(|peer| is_warmed(&peer.way) && arguments.warm_records > 0) {
         progress.say(&format!("{} is warmed up", peer.name));
@@ -174,6 +191,8 @@ struct Run<'a> {
     run_id: String,
     run_start: SystemTime,
     peers: Vec<Peer>,
+    /// The one that does not stand still.
+    moving: Option<usize>,
     rows: Vec<Row>,
     /// Of the half rate, once it is known.
     rate_records_s: Option<f64>,
@@ -204,7 +223,27 @@ impl Run<'_> {
         Some((median(rates)? / 2.0).round())
     }
 
+    /// From here on this peer runs and all others stand still.
+    async fn let_move(&mut self, next: usize, progress: &Progress) -> Result<()> {
+        if self.moving == Some(next) {
+            return Ok(());
+        }
+        if let Some(last) = self.moving.take() {
+            still::stand_still(&self.peers[last].target).await?;
+        }
+        let peer = &mut self.peers[next];
+        let load = Measure::ManyPartitions.settings(self.arguments, &peer.way, None)?;
+        let topic = format!("unmeasured-{}-{}", self.run_id, self.rows.len());
+        let rounds = still::go_on(&peer.target, &load, &topic, progress)
+            .await
+            .with_context(|| format!("{} is not ready to be measured", peer.name))?;
+        peer.rounds_after_stillness.push(rounds);
+        self.moving = Some(next);
+        Ok(())
+    }
+
     async fn take(&mut self, turn: &Turn, progress: &mut Progress) -> Result<()> {
+        self.let_move(turn.peer, progress).await?;
         let peer = &self.peers[turn.peer];
         let title = format!("{} {}", turn.measure, peer.name);
         progress.begin(&title);
@@ -247,6 +286,7 @@ impl Run<'_> {
                 "kafka_version": (peer.way == Way::Kafka).then_some(minisr_cluster::KAFKA_VERSION),
                 "warmth": peer.warmth,
                 "idle_cpu_pct": peer.idle_cpu_pct.map(|pct| (pct * 10.0).round() / 10.0),
+                "rounds_after_stillness": peer.rounds_after_stillness,
             })
         });
         let measures = self.arguments.measures().into_iter().map(|measure| {

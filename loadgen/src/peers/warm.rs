@@ -16,7 +16,7 @@ use crate::sweep::{Step, run_step};
 use crate::target::Target;
 
 /// Seconds of one round.
-const ROUND_S: f64 = 4.0;
+pub(super) const ROUND_S: f64 = 4.0;
 /// Rates are flat when the last rounds are at most this much faster than any before them with the same records.
 const FLAT: f64 = 1.10;
 /// So many last rounds: one alone may be slow for a reason of its own.
