@@ -8,7 +8,7 @@ use bytes::Bytes;
 use minisr_logic::metadata::{Assignment, Command, Image, Reply, apply};
 use minisr_logic::partition::{AckPolicy, Cursors, EpochCache, LogState, Members, Producers, Replica, Settings, View};
 use minisr_logic::{BrokerEpoch, BrokerId, Epoch, Millis, Offset, PartitionEpoch, TopicId, TopicPartition};
-use minisr_wire::batch::{BatchBuilder, Producer, record_bytes};
+use minisr_wire::batch::{BatchBuilder, Producer, RecordSize};
 
 /// The value of every record.
 pub const VALUE: [u8; 1000] = [b'v'; 1000];
@@ -20,7 +20,7 @@ pub const TIMESTAMP_MS: i64 = 1_700_000_000_000;
 #[must_use]
 pub fn batch(bytes: usize) -> Bytes {
     let mut builder = BatchBuilder::new(bytes);
-    let record = record_bytes(None, Some(&VALUE), &[]);
+    let record = RecordSize::of(None, Some(&VALUE), &[]).bytes_max();
     for at in 0..(bytes / record).max(1) {
         builder.append(TIMESTAMP_MS + at as i64, None, Some(&VALUE), &[]);
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 
 use minisr_benches::samples::{TIMESTAMP_MS, VALUE};
 use minisr_client::producer::{BatchReport, Outcome, Producer, ProducerConfig, Record};
-use minisr_wire::batch::{HEADER_BYTES, record_bytes};
+use minisr_wire::batch::{HEADER_BYTES, RecordSize};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
@@ -37,7 +37,7 @@ fn start_fakes() -> (FakeCluster, oneshot::Sender<()>) {
 pub fn produced(batch_bytes: usize) -> Average {
     let (cluster, _running) = start_fakes();
     let runtime = runtime();
-    let records = (batch_bytes / record_bytes(None, Some(&VALUE), &[])).max(1) as u64;
+    let records = (batch_bytes / RecordSize::of(None, Some(&VALUE), &[]).bytes_max()).max(1) as u64;
     let acknowledged = Arc::new(AtomicU64::new(0));
     let on_report = {
         let acknowledged = Arc::clone(&acknowledged);

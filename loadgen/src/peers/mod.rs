@@ -5,9 +5,9 @@
 //! * `run`: the clusters, the turns, the rows.
 //! * [`figures`]: medians, ranges and ratios, each beside what it must be; [`page`], [`readme`]: where they are shown.
 //!
-//! What holds: everybody has the same client, settings, seed and repeats; one cluster runs at a time, so that nobody pays
-//! for what an idle one takes (which is in the manifest); whatever was acknowledged is read back from every peer;
-//! everything shown is made from `summary.csv`.
+//! What holds: everybody has the same client, settings, seed and repeats; one cluster at a time does as much as it can,
+//! while the others stand still, so that nobody pays for what an idle one takes (which is in the manifest); whatever was
+//! acknowledged is read back from every peer; everything shown is made from `summary.csv`.
 
 use std::path::PathBuf;
 

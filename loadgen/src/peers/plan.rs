@@ -1,8 +1,11 @@
 //! What is measured of whom, and in which order.
 //!
-//! There are two stages: the rate of [`Measure::HalfRate`] is half of the maximum that the yardstick reached in the first.
-//! Within a stage every repeat has every measure of every peer once. The seed shuffles the peers of a repeat, and each
-//! peer's measures: a slow minute of the machine falls on everybody in turn, and nobody stands still more often than once
+//! There are two stages. In the first everybody does as much as it can, one cluster at a time while the others stand still.
+//! In the second all run, at rates that leave the machine time: half of the maximum that the yardstick reached in the
+//! first ([`Measure::HalfRate`]), or single records.
+//!
+//! Within a stage every repeat has every measure of every peer once, shuffled by the seed, so that a slow minute of the
+//! machine falls on everybody. In the first stage a peer's measures follow one another, so that it stands still once
 //! in a repeat.
 
 use std::fmt;
@@ -179,10 +182,17 @@ pub fn turns(measures: &[Measure], peers: usize, repeats: u32, seed: u64) -> [Ve
         let of_stage = measures.iter().filter(|measure| measure.is_of_first_stage() == first);
         let mut stage = Vec::new();
         for repeat in 1..=repeats {
-            let mut peers: Vec<usize> = (0..peers).collect();
-            peers.shuffle(&mut random);
-            for peer in peers {
-                let mut turns: Vec<Turn> = of_stage.clone().map(|&measure| Turn { measure, peer, repeat }).collect();
+            let of_peer = |peer: usize| of_stage.clone().map(move |&measure| Turn { measure, peer, repeat });
+            let mut in_turn: Vec<usize> = (0..peers).collect();
+            if first {
+                in_turn.shuffle(&mut random);
+                for peer in in_turn {
+                    let mut turns: Vec<Turn> = of_peer(peer).collect();
+                    turns.shuffle(&mut random);
+                    stage.extend(turns);
+                }
+            } else {
+                let mut turns: Vec<Turn> = in_turn.into_iter().flat_map(of_peer).collect();
                 turns.shuffle(&mut random);
                 stage.extend(turns);
             }
@@ -206,7 +216,7 @@ mod tests {
         assert!(!of(1).eq(of(2)), "repeats have orders of their own");
         let mut in_turn: Vec<_> = of(3).map(|(_, peer)| peer).collect();
         in_turn.dedup();
-        assert_eq!(in_turn.len(), 3, "a peer's measures follow one another");
+        assert_eq!(in_turn.len(), 3, "one cluster at a time does as much as it can");
         let mut everybody: Vec<_> = of(3).collect();
         everybody.sort_unstable();
         everybody.dedup();

@@ -54,7 +54,7 @@ pub async fn run(arguments: &PeersArguments) -> Result<ExitCode> {
     let [first, second] = turns(&measures, ways.len(), arguments.repeats, arguments.seed);
     let warmed = ways.iter().filter(|way| is_warmed(way)).count() as f64 * WARM_S;
     let turn_s = |turn: &Turn| planned_s(turn.measure, arguments);
-    let changes = 2 * ways.len() * arguments.repeats as usize;
+    let changes = ways.len() * (arguments.repeats as usize + 1);
     let planned_s =
         START_S + warmed + changes as f64 * (GO_ON_S + ROUND_S) + first.iter().chain(&second).map(turn_s).sum::<f64>();
     let mut progress = Progress::new(first.len() + second.len(), planned_s, false);
@@ -89,9 +89,11 @@ pub async fn run(arguments: &PeersArguments) -> Result<ExitCode> {
     std::fs::create_dir_all(&arguments.output)
         .with_context(|| format!("the directory {} cannot be made", arguments.output.display()))?;
     for turn in &first {
+        run.let_move_alone(turn.peer, &progress).await?;
         run.take(turn, &mut progress).await?;
     }
     run.rate_records_s = run.half_of_the_yardstick();
+    run.let_all_move(&progress).await?;
     for turn in &second {
         run.take(turn, &mut progress).await?;
     }
@@ -224,26 +226,37 @@ impl Run<'_> {
     }
 
     /// From here on this peer runs and all others stand still.
-    async fn let_move(&mut self, next: usize, progress: &Progress) -> Result<()> {
+    async fn let_move_alone(&mut self, next: usize, progress: &Progress) -> Result<()> {
         if self.moving == Some(next) {
             return Ok(());
         }
         if let Some(last) = self.moving.take() {
             still::stand_still(&self.peers[last].target).await?;
         }
-        let peer = &mut self.peers[next];
-        let load = Measure::ManyPartitions.settings(self.arguments, &peer.way, None)?;
-        let topic = format!("unmeasured-{}-{}", self.run_id, self.rows.len());
-        let rounds = still::go_on(&peer.target, &load, &topic, progress)
-            .await
-            .with_context(|| format!("{} is not ready to be measured", peer.name))?;
-        peer.rounds_after_stillness.push(rounds);
+        self.let_go_on(next, progress).await?;
         self.moving = Some(next);
         Ok(())
     }
 
+    async fn let_all_move(&mut self, progress: &Progress) -> Result<()> {
+        for peer in (0..self.peers.len()).filter(|peer| self.moving != Some(*peer)).collect::<Vec<_>>() {
+            self.let_go_on(peer, progress).await?;
+        }
+        Ok(())
+    }
+
+    async fn let_go_on(&mut self, next: usize, progress: &Progress) -> Result<()> {
+        let peer = &mut self.peers[next];
+        let load = Measure::ManyPartitions.settings(self.arguments, &peer.way, None)?;
+        let topic = format!("unmeasured-{}-{}-{next}", self.run_id, self.rows.len());
+        let rounds = still::go_on(&peer.target, &load, &topic, progress)
+            .await
+            .with_context(|| format!("{} is not ready to be measured", peer.name))?;
+        peer.rounds_after_stillness.push(rounds);
+        Ok(())
+    }
+
     async fn take(&mut self, turn: &Turn, progress: &mut Progress) -> Result<()> {
-        self.let_move(turn.peer, progress).await?;
         let peer = &self.peers[turn.peer];
         let title = format!("{} {}", turn.measure, peer.name);
         progress.begin(&title);

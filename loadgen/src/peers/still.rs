@@ -1,5 +1,5 @@
-//! Whoever is not measured stands still (SIGSTOP), so that nobody pays for another's housekeeping: three idle Kafka
-//! processes take a tenth of a core from whoever is measured, minisr's next to nothing.
+//! While one cluster does as much as it can, the others stand still (SIGSTOP), so that nobody pays for another's
+//! housekeeping: three idle Kafka processes take a tenth of a core from whoever is measured, minisr's next to nothing.
 //!
 //! A cluster that went on again has lost time: it holds its brokers for dead and elects a controller, and a Java machine is
 //! slow for some seconds. So it gets unmeasured rounds of full load until it has been calm through a whole one.

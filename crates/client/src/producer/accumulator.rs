@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use minisr_wire::batch::{HEADER_BYTES, record_bytes};
+use minisr_wire::batch::{HEADER_BYTES, RecordSize};
 
 use super::batch::{Batch, Record, Waiter};
 use super::config::ProducerConfig;
@@ -266,7 +266,8 @@ impl Appender<'_> {
         waiter: Option<Waiter>,
     ) -> Result<(), AppendError> {
         let config = &self.accumulator.config;
-        let bytes = record_bytes(record.key, record.value, record.headers);
+        let size = RecordSize::of(record.key, record.value, record.headers);
+        let bytes = size.bytes_max();
         if HEADER_BYTES + bytes > config.request_bytes_max {
             return Err(AppendError::TooLarge { bytes, bytes_max: config.request_bytes_max });
         }
@@ -297,7 +298,7 @@ impl Appender<'_> {
                 Instant::now(),
             )
         });
-        open.append(timestamp_ms, record, tag, waiter);
+        open.append(size, timestamp_ms, record, tag, waiter);
         open.reserved_bytes += bytes;
         state.buffered_bytes += bytes;
         // A batch that lingers leaves as soon as it is full, not when the next record comes.

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use minisr_wire::batch::{self, BatchBuilder, Header, Producer};
+use minisr_wire::batch::{self, BatchBuilder, Header, Producer, RecordSize};
 
 use super::report::{Cause, Delivered, ProduceError};
 
@@ -93,11 +93,18 @@ impl Batch {
         }
     }
 
-    pub(super) fn append(&mut self, timestamp_ms: i64, record: &Record<'_>, tag: u64, waiter: Option<Waiter>) {
+    pub(super) fn append(
+        &mut self,
+        size: RecordSize,
+        timestamp_ms: i64,
+        record: &Record<'_>,
+        tag: u64,
+        waiter: Option<Waiter>,
+    ) {
         let Content::Filling(builder) = &mut self.content else {
             panic!("a sealed batch takes no records");
         };
-        builder.append(timestamp_ms, record.key, record.value, record.headers);
+        builder.append_sized(size, timestamp_ms, record.key, record.value, record.headers);
         if let Some(waiter) = waiter {
             self.waiters.push((self.tags.len(), waiter));
         }

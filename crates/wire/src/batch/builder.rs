@@ -52,6 +52,21 @@ impl BatchBuilder {
     /// # Panics
     /// The batch would exceed 2³¹−1 records or bytes.
     pub fn append(&mut self, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) {
+        self.append_sized(RecordSize::of(key, value, headers), timestamp_ms, key, value, headers);
+    }
+
+    /// Appends a record whose size the caller knows already.
+    ///
+    /// # Panics
+    /// The size is another record's, or the batch would exceed 2³¹−1 records or bytes.
+    pub fn append_sized(
+        &mut self,
+        size: RecordSize,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) {
         if self.record_count == 0 {
             self.base_timestamp_ms = timestamp_ms;
             self.max_timestamp_ms = timestamp_ms;
@@ -59,7 +74,7 @@ impl BatchBuilder {
         self.max_timestamp_ms = self.max_timestamp_ms.max(timestamp_ms);
         let timestamp_delta = timestamp_ms.wrapping_sub(self.base_timestamp_ms);
         let offset_delta = i64::from(self.record_count);
-        let body_bytes = body_bytes(timestamp_delta, offset_delta, key, value, headers);
+        let body_bytes = size.body_bytes(timestamp_delta, offset_delta);
         let start = self.buffer.len();
         let end = start + long_bytes(body_bytes as i64) + body_bytes;
         assert!(end <= i32::MAX as usize, "a batch has at most 2³¹−1 bytes");
@@ -101,7 +116,7 @@ impl BatchBuilder {
     /// An upper bound of the batch's size if this record were appended: a timestamp delta is taken to be short.
     #[must_use]
     pub fn len_with(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
-        self.buffer.len() + record_bytes(key, value, headers)
+        self.buffer.len() + RecordSize::of(key, value, headers).bytes_max()
     }
 
     /// Writes the header and closes the batch: base offset 0, no leader epoch yet.
@@ -131,29 +146,42 @@ impl BatchBuilder {
     }
 }
 
-/// An upper bound of the size of a record in a batch, its own length prefix included, for deltas that fit 5 bytes.
-#[must_use]
-pub fn record_bytes(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
-    // A timestamp delta beyond 2³⁴ ms (half a year) would need more than 5 bytes; nobody batches for that long.
-    let body = body_bytes(i64::from(i32::MAX), i64::from(i32::MAX), key, value, headers);
-    long_bytes(body as i64) + body
+/// What a record takes in a batch, as far as it does not depend on its place there. Worked out once, for the decision
+/// which batch it goes into and for writing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordSize {
+    /// Everything but its length, timestamp delta and offset delta.
+    fixed_bytes: usize,
 }
 
-fn body_bytes(
-    timestamp_delta: i64,
-    offset_delta: i64,
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    headers: &[Header<'_>],
-) -> usize {
-    let header_bytes: usize =
-        headers.iter().map(|header| nullable_bytes(Some(header.key)) + nullable_bytes(header.value)).sum();
-    1 + long_bytes(timestamp_delta)
-        + long_bytes(offset_delta)
-        + nullable_bytes(key)
-        + nullable_bytes(value)
-        + long_bytes(headers.len() as i64)
-        + header_bytes
+impl RecordSize {
+    /// Of a record with these fields.
+    #[must_use]
+    pub fn of(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> Self {
+        let header_bytes: usize =
+            headers.iter().map(|header| nullable_bytes(Some(header.key)) + nullable_bytes(header.value)).sum();
+        let attributes = 1;
+        Self {
+            fixed_bytes: attributes
+                + nullable_bytes(key)
+                + nullable_bytes(value)
+                + long_bytes(headers.len() as i64)
+                + header_bytes,
+        }
+    }
+
+    /// An upper bound, the record's length included, for deltas that fit 5 bytes.
+    #[must_use]
+    pub fn bytes_max(self) -> usize {
+        // A timestamp delta beyond 2³⁴ ms (half a year) would need more than 5 bytes; nobody batches for that long.
+        let body = self.body_bytes(i64::from(i32::MAX), i64::from(i32::MAX));
+        long_bytes(body as i64) + body
+    }
+
+    /// What follows the record's length.
+    fn body_bytes(self, timestamp_delta: i64, offset_delta: i64) -> usize {
+        self.fixed_bytes + long_bytes(timestamp_delta) + long_bytes(offset_delta)
+    }
 }
 
 fn nullable_bytes(bytes: Option<&[u8]>) -> usize {

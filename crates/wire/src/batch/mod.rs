@@ -26,7 +26,7 @@ mod record;
 mod stamp;
 mod view;
 
-pub use builder::{BatchBuilder, Producer, record_bytes};
+pub use builder::{BatchBuilder, Producer, RecordSize};
 pub use iter::{Batches, iter, whole_batches_bytes};
 pub use record::{Header, Headers, RecordError, RecordView, Records, records};
 pub use stamp::{reassign_producer, stamp, stamp_log_append_time};
