@@ -147,9 +147,9 @@ fn planned_s(measure: Measure, arguments: &PeersArguments) -> f64 {
         (Phase::Rate, Measure::HalfRate) => arguments.duration,
         (Phase::Rate, _) => arguments.single_duration,
     };
-    let memory_s = match measure.phase() {
-        Phase::Max => arguments.memory_warm_mib as f64 / WARM_MIB_S,
-        Phase::Rate => 0.0,
+    let memory_s = match measure {
+        Measure::SingleRecords => 0.0,
+        _ => arguments.memory_warm_mib as f64 / WARM_MIB_S,
     };
     // One second of warm-up within each phase.
     1.0 + memory_s + window_s + PHASE_OVERHEAD_S

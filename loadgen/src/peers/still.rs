@@ -47,23 +47,42 @@ pub async fn go_on(target: &Target, load: &Settings, topic: &str, progress: &Pro
     let mut load = load.clone();
     (load.warmup_s, load.max_duration_s) = (0.0, ROUND_S);
     let step = Step { cell: load.cells[0], phase: Phase::Max, repeat: 1 };
-    let mut unrest = String::new();
+    let (mut unrest, mut left) = (String::new(), Vec::new());
     for round in 1..=ROUNDS_MAX {
         let topic = format!("{topic}-{round}");
         match run_step(target, &load, &step, &topic, &mut no_ballast, progress).await {
+            Ok(outcome) if outcome.acked_lost() > 0 => {
+                bail!("{} acknowledged records are lost since the cluster stood still", outcome.acked_lost())
+            }
             Ok(outcome) => match unrest_in(&outcome) {
-                None => return Ok(round),
+                None => {
+                    remove(target, &left).await?;
+                    return Ok(round);
+                }
                 Some(what) => unrest = what,
             },
             // Its brokers are not all back, or one of them does not know it yet.
             Err(error) => {
                 unrest = format!("{error:#}");
+                left.push(topic);
                 tokio::time::sleep(PAUSE).await;
             }
         }
         tracing::debug!(round, unrest, "not what it was before it stood still");
     }
     bail!("a cluster that had stood still was not calm within {ROUNDS_MAX} rounds of load: {unrest}")
+}
+
+/// Removes the topics of rounds that got no further than to create one, if that far.
+async fn remove(target: &Target, topics: &[String]) -> Result<()> {
+    let admin = target.admin()?;
+    for topic in topics {
+        // Most likely there is none.
+        if let Err(error) = admin.delete_topic(topic).await {
+            tracing::debug!(topic, %error, "a round that failed left no topic");
+        }
+    }
+    Ok(())
 }
 
 /// What shows that a cluster was still busy with itself. A follower that is slow for a moment is no such thing.

@@ -97,6 +97,9 @@ pub async fn warm(target: &Target, loads: &[Settings], records_min: u64, progres
             if let Some(broken) = &outcome.broken {
                 anyhow::bail!("warming up failed: {broken}");
             }
+            if outcome.acked_lost() > 0 {
+                anyhow::bail!("{} records that were acknowledged while warming up are lost", outcome.acked_lost());
+            }
             warmth.records += outcome.produced.ledger.acked_records();
             warmth.kinds[number].rates_records_s.push(outcome.achieved_records_s().unwrap_or(0.0).round());
         }
