@@ -1,4 +1,4 @@
-//! The ballast: memory that is taken from the machine before something is measured that writes much, and given back at that moment, so
+//! The ballast: memory that is taken from the machine before a throughput is measured and given back at that moment, so
 //! that the pages which logs are written into are pages that the machine has.
 //!
 //! A virtual machine may hand its free memory back to its host (free page reporting, a balloon). Whoever writes into
@@ -9,8 +9,8 @@
 //!
 //! What holds:
 //!
-//! * It is released immediately before each phase that writes much, at the maximum or at a rate, and the throughput runs
-//!   of the ceiling, alike for all, and taken again when what they wrote is deleted, so that it is made of those pages.
+//! * It is released immediately before each maximum-throughput phase and the throughput runs of the ceiling, alike for
+//!   both, and taken again when what they wrote is deleted, so that it is made of those pages.
 //! * It is a process of its own (this program again): the client's memory does not contain it, releasing it is the end
 //!   of that process, and the kernel takes it first should memory become scarce.
 //! * It is never more than half of what is available, and no more than was to be had within the seconds that it is
@@ -83,6 +83,11 @@ impl Ballast {
     /// with what it has.
     pub fn new(program: PathBuf, asked_mib: u64, within: Duration) -> Ballast {
         Ballast { program, within, held: None, report: BallastReport { asked_mib, ..BallastReport::default() } }
+    }
+
+    /// For loads that are not compared with anything, or write little.
+    pub fn none() -> Ballast {
+        Ballast::new(PathBuf::new(), 0, Duration::ZERO)
     }
 
     /// What was done so far.

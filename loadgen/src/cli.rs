@@ -229,8 +229,8 @@ pub struct SweepArguments {
     /// MiB that one cell may write to all replicas together before its maximum-rate phase ends [default: 6144]
     #[arg(long, value_name = "MIB")]
     pub disk_budget: Option<u64>,
-    /// MiB of memory held until ceilings begin, and phases that write 512 MiB or more to all replicas, so that the machine
-    /// has it at hand; at most half of what is available, 0 for none [default: --disk-budget]
+    /// MiB of memory held until maximum-throughput phases and ceilings begin, so that the machine has it at hand; at most
+    /// half of what is available, 0 for none [default: --disk-budget]
     #[arg(long, value_name = "MIB")]
     pub memory_warm_mib: Option<u64>,
     /// Schedule delay (99th percentile) above which a constant-rate result is invalid, unless it is at most a tenth of the

@@ -41,9 +41,6 @@ const VERIFY_LIMIT: Duration = Duration::from_secs(12);
 pub(crate) const PHASE_OVERHEAD_S: f64 = 2.0;
 /// How long the memory of one phase may take: the whole sweep is to end within minutes.
 const WARM_WITHIN: Duration = Duration::from_secs(4);
-/// A phase that writes at least so much to all replicas together finds memory at hand: a rate may need as much of it as
-/// the maximum does.
-const MUCH_BYTES: f64 = (512_u64 << 20) as f64;
 /// MiB of memory that are taken in a second, as planned; a host that has to give them first is slower.
 pub(crate) const WARM_MIB_S: f64 = 3_000.0;
 
@@ -52,16 +49,6 @@ pub(crate) struct Step {
     pub cell: Cell,
     pub phase: Phase,
     pub repeat: u32,
-}
-
-impl Step {
-    /// Whether memory is released for it.
-    pub fn writes_much(&self, settings: &Settings) -> bool {
-        let seconds = settings.warmup_s + settings.duration_s;
-        let bytes_s = settings.rate_records_s * f64::from(settings.record_size_bytes);
-        let replicas = f64::from(self.cell.replication_factor);
-        self.phase == Phase::Max || seconds * bytes_s * replicas >= MUCH_BYTES
-    }
 }
 
 /// Runs the sweep. The exit code: 0 fine, 2 an acknowledged record was lost, 3 a result is invalid.
@@ -78,9 +65,9 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
     };
     let again: Vec<_> = ceiling_runs.iter().filter(|run| run.again).cloned().collect();
     let ceiling_count = ceiling_runs.len() + again.len();
-    let write_much = steps.iter().filter(|step| step.writes_much(&settings)).count();
+    let measured_max = steps.iter().filter(|step| step.phase == Phase::Max).count();
     // For the ceilings before, for those after, and for each phase.
-    let warmed = if write_much == 0 { 0 } else { write_much + 2 };
+    let warmed = if measured_max == 0 { 0 } else { measured_max + 2 };
     let planned_s = ceiling_count as f64 * ceiling::RUN_S
         + steps.iter().map(|step| phase_s(step.phase)).sum::<f64>()
         + warmed as f64 * settings.memory_warm_mib as f64 / WARM_MIB_S;
@@ -102,8 +89,8 @@ pub async fn run(settings: Settings, json: bool) -> Result<ExitCode> {
         ));
     }
 
-    let mut ballast = match write_much {
-        0 => Ballast::new(PathBuf::new(), 0, Duration::ZERO),
+    let mut ballast = match measured_max {
+        0 => Ballast::none(),
         _ => Ballast::new(std::env::current_exe()?, settings.memory_warm_mib, WARM_WITHIN),
     };
     warm(&mut ballast, &progress).await;
@@ -290,14 +277,14 @@ pub(crate) async fn run_step(
         live: Arc::new(Live::default()),
         verify_limit: VERIFY_LIMIT,
     };
-    if step.writes_much(settings) {
+    if step.phase == Phase::Max {
         ballast.release().await?;
     }
     let outcome = watch_step(target, &client, settings, step, job, progress).await;
     // The disk space of the next phase.
     if let Err(error) = admin.delete_topic(topic).await {
         progress.say(&format!("the topic of {} stays on disk: {error}", step.cell.title()));
-    } else if step.writes_much(settings) {
+    } else if step.phase == Phase::Max {
         target.wait_until_removed(topic).await;
     }
     warm(ballast, progress).await;

@@ -76,8 +76,8 @@ pub struct PeersArguments {
     /// Broker setting of the embedded Apache Kafka, NAME=VALUE (repeatable)
     #[arg(long = "kafka-set", value_name = "NAME=VALUE")]
     pub kafka_set: Vec<String>,
-    /// MiB of memory held until each measurement that writes much begins, so that the machine has it at hand; at most half
-    /// of what is available, 0 for none
+    /// MiB of memory held until each maximum-throughput measurement begins, so that the machine has it at hand; at most
+    /// half of what is available, 0 for none
     #[arg(long, value_name = "MIB", default_value_t = 10_240)]
     pub memory_warm_mib: u64,
     /// Directory of the files

@@ -79,6 +79,7 @@ pub async fn run(arguments: &PeersArguments) -> Result<ExitCode> {
         rows: Vec::new(),
         rate_records_s: None,
         ballast: Ballast::new(std::env::current_exe()?, arguments.memory_warm_mib, ballast::PATIENT),
+        no_ballast: Ballast::none(),
         lost: 0,
     };
     run.watch_idle().await;
@@ -93,6 +94,8 @@ pub async fn run(arguments: &PeersArguments) -> Result<ExitCode> {
         run.take(turn, &mut progress).await?;
     }
     run.rate_records_s = run.half_of_the_yardstick();
+    // What is held counts as used: the kernel would make writers wait for the disk at half as many unwritten bytes.
+    run.ballast.release().await?;
     run.let_all_move(&progress).await?;
     for turn in &second {
         run.take(turn, &mut progress).await?;
@@ -147,9 +150,9 @@ fn planned_s(measure: Measure, arguments: &PeersArguments) -> f64 {
         (Phase::Rate, Measure::HalfRate) => arguments.duration,
         (Phase::Rate, _) => arguments.single_duration,
     };
-    let memory_s = match measure {
-        Measure::SingleRecords => 0.0,
-        _ => arguments.memory_warm_mib as f64 / WARM_MIB_S,
+    let memory_s = match measure.phase() {
+        Phase::Max => arguments.memory_warm_mib as f64 / WARM_MIB_S,
+        Phase::Rate => 0.0,
     };
     // One second of warm-up within each phase.
     1.0 + memory_s + window_s + PHASE_OVERHEAD_S
@@ -200,6 +203,8 @@ struct Run<'a> {
     rate_records_s: Option<f64>,
     /// The same for everybody: a Java machine's pages come from the same host.
     ballast: Ballast,
+    /// While response times are measured.
+    no_ballast: Ballast,
     lost: u64,
 }
 
@@ -266,7 +271,11 @@ impl Run<'_> {
         let settings = turn.measure.settings(self.arguments, &peer.way, self.rate_records_s)?;
         let step = Step { cell: settings.cells[0], phase: turn.measure.phase(), repeat: turn.repeat };
         let topic = format!("peers-{}-{}", self.run_id, self.rows.len());
-        let outcome = run_step(&peer.target, &settings, &step, &topic, &mut self.ballast, progress).await?;
+        let ballast = match turn.measure.phase() {
+            Phase::Max => &mut self.ballast,
+            Phase::Rate => &mut self.no_ballast,
+        };
+        let outcome = run_step(&peer.target, &settings, &step, &topic, ballast, progress).await?;
         let facts = RunFacts {
             run_id: &self.run_id,
             settings: &settings,

@@ -5,7 +5,6 @@
 //! slow for some seconds. So it gets unmeasured rounds of full load until it has been calm through a whole one.
 //! A cluster that was only named (`--bootstrap`) is somebody else's and never stands still.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -43,7 +42,7 @@ pub async fn go_on(target: &Target, load: &Settings, topic: &str, progress: &Pro
         cluster.resume(id)?;
     }
     // Nothing that is measured here is compared, so no memory is held ready for it.
-    let mut no_ballast = Ballast::new(PathBuf::new(), 0, Duration::ZERO);
+    let mut no_ballast = Ballast::none();
     let mut load = load.clone();
     (load.warmup_s, load.max_duration_s) = (0.0, ROUND_S);
     let step = Step { cell: load.cells[0], phase: Phase::Max, repeat: 1 };

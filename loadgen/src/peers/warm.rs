@@ -1,8 +1,7 @@
 //! Warms a cluster up: a Java machine compiles what it runs often, and until it has, its figures rise from second to
 //! second. Who compares with a cold one compares with nothing that anybody runs.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -80,7 +79,7 @@ impl Warmth {
 pub async fn warm(target: &Target, loads: &[Settings], records_min: u64, progress: &Progress) -> Result<Warmth> {
     let begun = Instant::now();
     // Nothing that is measured here is compared, so no memory is held ready for it.
-    let mut no_ballast = Ballast::new(PathBuf::new(), 0, Duration::ZERO);
+    let mut no_ballast = Ballast::none();
     let kind = |settings: &Settings| Kind {
         partitions: settings.partitions,
         record_size_bytes: settings.record_size_bytes,
