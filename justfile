@@ -19,7 +19,7 @@ build:
 bench *ARGS: build
     {{ target }}/release/minisr-loadgen sweep {{ ARGS }}
 
-# minisr over TCP and QUIC beside Apache Kafka (needs Java 17 and mvn), in one run, and the README's table (about 16 minutes)
+# minisr over TCP and QUIC beside Apache Kafka (needs Java 17 and mvn), in one run, and the README's table (about 18 minutes)
 bench-peers *ARGS: build
     {{ target }}/release/minisr-loadgen peers --readme README.md {{ ARGS }}
 
